@@ -1,0 +1,210 @@
+#pragma once
+// The engine: what every front end (command line, API) calls. In-process, no daemon: state is on disk, each running
+// workload belongs to its monitor, calls take short locks. Safe to use from several processes at once.
+
+#include <chrono>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "engine/config.h"
+#include "store/image_store.h"
+
+namespace hull::engine {
+
+using TimePoint = std::chrono::system_clock::time_point;
+
+/// hull.toml, checked. Unknown keys are errors that name key and line.
+struct Settings {
+  std::string data_root = "/var/lib/hull";
+  std::string run_root = "/run/hull";
+  std::string libexec;  // where hull-monitor and hull-images are
+  std::string runtime;  // path of hull-oci
+  std::string cgroup_manager = "cgroupfs";
+  std::string default_registry = "docker.io";
+  std::string bridge_name, bridge_subnet, bridge_subnet6;
+  int bridge_mtu = 0;
+  int64_t log_max_size = -1;
+  int log_max_files = 1;
+  /// The file (HULL_CONFIG, else /etc/hull/hull.toml when it exists), then HULL_ROOT, HULL_RUN, HULL_LIBEXEC.
+  static Result<Settings> load();
+};
+
+enum class Status { kCreated, kRunning, kPaused, kExited, kDead, kRemoving };
+std::string_view to_string(Status status);
+
+struct PublishedPort {
+  std::string host_ip;
+  uint16_t host_port = 0, container_port = 0;
+  std::string protocol;
+};
+
+/// One line of `hull ps`.
+struct WorkloadSummary {
+  std::string id, name, image;
+  Digest image_id;
+  std::string command;
+  TimePoint created;
+  Status status = Status::kCreated;
+  std::string status_text;  // "Up 3 minutes", "Exited (0) 2 hours ago"
+  Isolation isolation = Isolation::kContainer;
+  std::vector<PublishedPort> ports;
+  std::map<std::string, std::string> labels;
+  std::vector<std::string> mounts;
+  std::string network;
+  int pid = 0;
+  int exit_code = 0;
+};
+
+/// All that `hull inspect` tells. `json` is Docker's inspect document.
+struct WorkloadDetails {
+  WorkloadSummary summary;
+  Config config;
+  TimePoint started, finished;
+  bool oom_killed = false;
+  std::string error;
+  std::string log_path, bundle;
+  std::string json;
+};
+
+struct ListFilter {
+  bool all = false;
+  int last = 0;                                     // newest n, 0: no limit
+  std::multimap<std::string, std::string> filters;  // id name label exited status ancestor volume network ...
+};
+
+struct ContainerStats {
+  std::string id, name;
+  uint64_t cpu_total_ns = 0, system_cpu_ns = 0;
+  int online_cpus = 0;
+  uint64_t memory_used = 0, memory_limit = 0, memory_cache = 0;
+  uint64_t net_rx = 0, net_tx = 0, block_read = 0, block_write = 0;
+  uint64_t pids = 0, pids_limit = 0;
+};
+
+struct LogOptions {
+  bool follow = false, timestamps = false, stdout_lines = true, stderr_lines = true, details = false;
+  std::optional<TimePoint> since, until;
+  int64_t tail = -1;  // lines, -1: all
+};
+/// One piece of output: stream 1 or 2, time, bytes (a line with its newline, or a part of one).
+using LogSink = std::function<Result<void>(int stream, TimePoint when, std::string_view data)>;
+
+/// The caller's ends of a workload's stdio. Without tty three streams, with tty one (in `input` and `output`).
+struct Attachment {
+  UniqueFd input;    // write end; invalid when not attached
+  UniqueFd output;   // standard output, or the terminal
+  UniqueFd error;    // standard error; invalid with a tty
+  UniqueFd control;  // to the monitor: resize and detach
+};
+
+struct ExitInfo {
+  int code = 0;  // 128 + signal when killed
+  bool oom_killed = false;
+  std::string error;
+};
+
+struct Volume {
+  std::string name, driver = "local", mountpoint, scope = "local";
+  TimePoint created;
+  std::map<std::string, std::string> labels, options;
+  int references = 0;
+  std::optional<uint64_t> size;
+};
+
+struct DiskUsage {
+  store::ImageStore::Usage images;
+  struct Item {
+    std::string id, name, detail;
+    uint64_t size = 0;
+    bool in_use = false;
+  };
+  std::vector<Item> workloads, volumes;
+};
+
+/// One line of `hull doctor`.
+struct Check {
+  enum class Verdict { kGood, kNote, kBad };
+  Verdict verdict = Verdict::kGood;
+  std::string subject, finding, advice;
+};
+
+/// Where the microseconds of a run went (`--timings`).
+struct Timing {
+  std::string step;
+  std::chrono::nanoseconds took;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> open(Settings settings);
+  virtual ~Engine() = default;
+
+  virtual const Settings& settings() const = 0;
+  virtual store::ImageStore& images() = 0;
+
+  // Workloads. `ref` is an id, a unique prefix of one, or a name.
+  struct Created {
+    std::string id;
+    std::vector<std::string> warnings;
+  };
+  /// Resolves the image (pulling it after the policy through hull-images, whose progress goes to standard error),
+  /// checks the whole request, writes the workload. Nothing is left behind on failure.
+  virtual Result<Created> create(const Config& config, PullPolicy pull) = 0;
+  /// Starts a created or stopped workload. With `attach` the caller gets its ends before the first byte is written.
+  virtual Result<std::optional<Attachment>> start(std::string_view ref, bool attach_output, bool attach_input) = 0;
+  virtual Result<Attachment> attach(std::string_view ref, bool input) = 0;
+  /// Sends the stop signal, waits up to the timeout (negative: for ever; absent: the workload's own), then kills.
+  virtual Result<void> stop(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) = 0;
+  virtual Result<void> restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) = 0;
+  virtual Result<void> kill(std::string_view ref, std::string_view signal) = 0;
+  virtual Result<void> pause(std::string_view ref) = 0;
+  virtual Result<void> unpause(std::string_view ref) = 0;
+  virtual Result<void> remove(std::string_view ref, bool force, bool volumes) = 0;
+  virtual Result<void> resize(std::string_view ref, oci::Box size) = 0;
+  /// condition: "not-running" (default), "next-exit", "removed".
+  virtual Result<ExitInfo> wait(std::string_view ref, std::string_view condition) = 0;
+  virtual Result<std::vector<WorkloadSummary>> list(const ListFilter& filter) = 0;
+  virtual Result<WorkloadDetails> inspect(std::string_view ref) = 0;
+  virtual Result<void> logs(std::string_view ref, const LogOptions& options, const LogSink& sink) = 0;
+  /// Rows of ps inside the workload: titles first.
+  virtual Result<std::vector<std::vector<std::string>>> top(std::string_view ref,
+                                                            const std::vector<std::string>& ps_args) = 0;
+  virtual Result<ContainerStats> stats(std::string_view ref) = 0;
+  virtual Result<store::PruneReport> prune(const std::multimap<std::string, std::string>& filters) = 0;
+
+  // Exec: returns once the process runs; its end comes through `wait_exec`.
+  struct ExecHandle {
+    std::string id;
+    Attachment streams;
+    UniqueFd exit_fd;  // readable when the process has ended
+    int pid = 0;
+  };
+  virtual Result<ExecHandle> exec(std::string_view ref, const ExecConfig& config, std::optional<oci::Box> size) = 0;
+  virtual Result<ExitInfo> wait_exec(ExecHandle& handle) = 0;
+  virtual Result<void> resize_exec(ExecHandle& handle, oci::Box size) = 0;
+
+  // Volumes
+  virtual Result<Volume> volume_create(std::string name, std::string driver, std::map<std::string, std::string> options,
+                                       std::map<std::string, std::string> labels) = 0;
+  virtual Result<std::vector<Volume>> volume_list(const std::multimap<std::string, std::string>& filters) = 0;
+  virtual Result<Volume> volume_inspect(std::string_view name) = 0;
+  virtual Result<void> volume_remove(std::string_view name, bool force) = 0;
+  virtual Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) = 0;
+
+  // The whole
+  virtual Result<DiskUsage> disk_usage() = 0;
+  virtual Result<store::CheckReport> check(bool deep, bool repair) = 0;
+  virtual Result<std::vector<Check>> doctor() = 0;
+  /// Docker's /info document, in the parts that apply.
+  virtual Result<std::string> info_json() = 0;
+  virtual std::vector<Timing> timings() const = 0;
+};
+
+}  // namespace hull::engine

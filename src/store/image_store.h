@@ -1,0 +1,102 @@
+#pragma once
+// Images as the engine sees them: an index in SQLite, layers as one artifact each. This header and its library stay
+// light: no HTTP, TLS or decompression is linked behind it (that is store/registry, store/layer and store/archive).
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/digest.h"
+#include "base/error.h"
+#include "oci/image_spec.h"
+#include "oci/reference.h"
+
+namespace hull::store {
+
+struct StorePaths {
+  std::string data;  ///< images, layers, index: /var/lib/hull
+  std::string run;   ///< mounts of this boot: /run/hull
+};
+
+enum class LayerBackend { kErofs, kDirectory };
+
+/// One image of one platform in the store.
+struct Image {
+  Digest id;               ///< digest of the image config, Docker's image id
+  Digest manifest_digest;  ///< as pulled
+  oci::ImageConfig config;
+  std::string config_json;           ///< verbatim
+  std::vector<std::string> tags;     ///< familiar references with tag: "busybox:latest"
+  std::vector<std::string> digests;  ///< familiar name@sha256:...
+  std::vector<Digest> diff_ids;      ///< layers, lowest first
+  uint64_t size = 0;                 ///< unpacked content of all layers, bytes
+  std::chrono::system_clock::time_point created;
+};
+
+/// One line of `hull images`.
+struct ImageSummary {
+  Digest id;
+  std::vector<std::string> tags, digests;
+  uint64_t size = 0;
+  std::chrono::system_clock::time_point created;
+  int containers = 0;  ///< workloads that hold it
+};
+
+struct PruneReport {
+  std::vector<std::string> deleted;  ///< references and ids
+  uint64_t reclaimed = 0;            ///< bytes
+};
+
+/// What removing a reference did: "Untagged: x", "Deleted: sha256:...".
+struct RemoveReport {
+  std::vector<std::string> untagged;
+  std::vector<Digest> deleted;
+};
+
+struct CheckReport {
+  std::vector<std::string> problems;  ///< one line each, what and where
+  std::vector<std::string> repaired;
+  uint64_t reclaimed = 0;
+};
+
+class ImageStore {
+ public:
+  /// Opens (and makes, mode 0700) the store. Cheap: one SQLite open, no scan.
+  static Result<std::unique_ptr<ImageStore>> open(const StorePaths& paths);
+  virtual ~ImageStore() = default;
+
+  /// By reference, by id ("sha256:..." or a unique hex prefix of at least 4). kNotFound, or kConflict when a prefix
+  /// is ambiguous.
+  virtual Result<Image> find(std::string_view reference_or_id) = 0;
+  virtual Result<std::vector<ImageSummary>> list(bool all) = 0;
+  virtual Result<void> tag(std::string_view source, std::string_view target) = 0;
+  /// Untags; deletes the image when it was the last reference. In use by a workload: kConflict unless force (then
+  /// untagged only).
+  virtual Result<RemoveReport> remove(std::string_view reference_or_id, bool force) = 0;
+  /// Dangling images (all: every image that no workload holds), then layers and blobs that nothing refers to.
+  virtual Result<PruneReport> prune(bool all, const std::vector<std::string>& label_filters,
+                                    std::chrono::system_clock::time_point until) = 0;
+
+  /// A workload holds its image while it exists: gc and remove respect it. Idempotent.
+  virtual Result<void> hold(const Digest& image_id, std::string_view workload_id) = 0;
+  virtual Result<void> release(std::string_view workload_id) = 0;
+  virtual Result<std::vector<std::string>> holders() = 0;
+
+  /// Makes the layers of an image available (EROFS blobs are mounted once per boot) and gives overlayfs lower
+  /// folders, uppermost first.
+  virtual Result<std::vector<std::string>> lower_dirs(const Image& image) = 0;
+
+  /// Bytes on disk: layers (total, and of layers that no image uses), for `system df`.
+  struct Usage {
+    uint64_t layers_bytes = 0, reclaimable_bytes = 0;
+    int images = 0, images_in_use = 0;
+  };
+  virtual Result<Usage> usage() = 0;
+  /// Verifies index against disk (deep: digests of every artifact), removes what a crash left, repairs counts.
+  virtual Result<CheckReport> check(bool deep, bool repair) = 0;
+};
+
+}  // namespace hull::store
