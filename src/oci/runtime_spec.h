@@ -306,6 +306,10 @@ std::string to_json(const State& state, int indent = -1);
 std::string_view to_string(NamespaceType type);
 Result<NamespaceType> parse_namespace_type(std::string_view name);
 
+/// The namespace that a sysctl belongs to ("net.ipv4.ip_forward", also with '/' between the parts as sysctl(8) takes
+/// it); kInvalid when it is the whole host's, or no name of a sysctl.
+Result<NamespaceType> sysctl_namespace(std::string_view name);
+
 /// Checks what the document's schema can't say: absolute paths, args present, namespaces not doubled, mappings given
 /// where a user namespace is, sysctls that their namespaces allow, and so on. Changes nothing.
 Result<void> validate(const Spec& spec);
