@@ -1,0 +1,156 @@
+#pragma once
+// Networks of containers: a bridge, addresses, published ports. The manager works in the network namespace of the
+// calling thread ("the host"); the engine gives it descriptors of the namespaces of workloads.
+//
+// What is remembered where: the definition of a network (its subnets) in data_dir, for ever; who has which address
+// and port in run_dir, until the next boot; and the kernel holds links, neighbours and one nftables table. Every call
+// takes a short lock (a file in run_dir), so that several commands can work at once. A process killed at any point
+// leaves at most a record of a workload that is no more, which repair() takes away with all that belongs to it.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "net/address.h"
+#include "net/ports.h"
+
+namespace hull::net {
+
+/// The name of the network that is always there.
+inline constexpr std::string_view kDefaultNetwork = "bridge";
+/// How many interfaces a Linux bridge takes (BR_MAX_PORTS - 1).
+inline constexpr unsigned kBridgePortLimit = 1023;
+
+/// Where the manager keeps its files. Both folders are made (0700) when absent.
+struct NetPaths {
+  std::string data_dir;  ///< e.g. /var/lib/hull/net
+  std::string run_dir;   ///< e.g. /run/hull/net; emptied by a boot
+};
+
+/// The [network] section of hull.toml.
+struct NetSettings {
+  std::string bridge_device = "hull0";
+  /// Nothing: 172.30.0.0/16, or the first of a list that collides with no route of the host.
+  std::optional<Subnet> subnet4;
+  /// Nothing: a random unique local /64 (RFC 4193), made once.
+  std::optional<Subnet> subnet6;
+  bool ipv6 = true;
+  unsigned mtu = 1500;
+  /// Keep a bound socket for each published port, so that no program of the host can take it (Reservation::holders).
+  bool hold_ports = true;
+};
+
+/// A network as data. The default bridge is the only one now.
+struct Network {
+  std::string name;
+  std::string bridge_device;
+  Subnet subnet4;
+  IpAddress gateway4;
+  std::optional<Subnet> subnet6;
+  std::optional<IpAddress> gateway6;
+  unsigned mtu = 1500;
+};
+
+struct ReserveRequest {
+  std::string workload_id;  ///< 1 to 128 of [A-Za-z0-9_.-]
+  std::string interface_name = "eth0";
+  std::optional<IpAddress> ipv4, ipv6;  ///< --ip, --ip6
+  std::optional<MacAddress> mac;        ///< --mac-address
+  std::vector<PortMapping> ports;
+};
+
+/// A workload on a network.
+struct Endpoint {
+  std::string workload_id;
+  std::string network;
+  std::string interface_name;  ///< inside
+  std::string host_interface;  ///< the other end of the pair, a port of the bridge
+  MacAddress mac;
+  IpAddress ipv4;
+  unsigned prefix4 = 0;
+  IpAddress gateway4;
+  std::optional<IpAddress> ipv6;
+  unsigned prefix6 = 0;
+  std::optional<IpAddress> gateway6;
+  std::vector<PublishedPort> ports;
+  bool attached = false;  ///< false between reserve() and attach()
+};
+
+struct Reservation {
+  Endpoint endpoint;
+  /// Bound sockets that keep the published ports from programs of the host, for the process that lives as long as the
+  /// workload (the monitor) to inherit and never read. Closing them frees nothing else. Empty without ports.
+  std::vector<UniqueFd> holders;
+};
+
+/// What repair() took away or put back.
+struct RepairReport {
+  unsigned endpoints_freed = 0, links_removed = 0, neighbours_removed = 0;
+  bool rules_restored = false;
+};
+
+/// One fact for `hull doctor`.
+struct Check {
+  enum class Status : uint8_t { kOk, kWarning, kFailed };
+  std::string name;
+  Status status = Status::kOk;
+  std::string detail;  ///< what was found
+  std::string remedy;  ///< what to do about it; empty when ok
+};
+
+class NetworkManager {
+ public:
+  /// Opens the records; touches nothing in the kernel. `paths` may be shared by any number of processes.
+  static Result<NetworkManager> open(const NetPaths& paths, const NetSettings& settings);
+  NetworkManager(NetworkManager&&) noexcept;
+  NetworkManager& operator=(NetworkManager&&) noexcept;
+  ~NetworkManager();
+
+  /// Takes addresses and ports for a workload on the default bridge and writes them down, so that its hosts file can be
+  /// written before it exists. The workload must already be on record with the engine (see repair()).
+  /// kInvalid: an address outside the subnet; kExists: this workload has an endpoint; kConflict: an address or a port
+  /// is in use (the message says by whom); kNoSpace: no address, no ephemeral port is left.
+  Result<Reservation> reserve(const ReserveRequest& request);
+
+  /// Connects a reserved endpoint: makes the bridge and the rules when they are absent, a veth pair with the peer born
+  /// inside the namespace, addresses usable at once, routes, and the published ports. The calling thread enters the
+  /// namespace for some microseconds and comes back. On failure everything but the reservation is undone.
+  Result<Endpoint> attach(std::string_view workload_id, int netns_fd);
+
+  /// Frees addresses, ports and rules, and takes the port off the bridge. The interface pair goes with its namespace.
+  /// Unknown workloads are success.
+  Result<void> detach(std::string_view workload_id);
+
+  /// Brings the loopback interface of a namespace up (--network none and every other private namespace).
+  static Result<void> loopback_up(int netns_fd);
+
+  /// Frees what belongs to workloads that are gone, removes stray links, restores flushed rules. `alive` is asked
+  /// under the lock, so a workload that is put on record before its reserve() is never taken for gone.
+  Result<RepairReport> repair(const std::function<bool(std::string_view workload_id)>& alive);
+
+  /// The default network; chooses and writes down its subnets when this is the first call ever.
+  Result<Network> inspect();
+  Result<std::vector<Endpoint>> list();
+  /// kNotFound when the workload has none.
+  Result<Endpoint> find(std::string_view workload_id);
+
+  /// Removes the bridge device and the table. kConflict while endpoints exist.
+  Result<void> tear_down();
+
+  /// What the network needs of this host, tried out in a namespace of its own, and what stands in its way (forward
+  /// policies of other firewalls, forwarding off, colliding routes).
+  std::vector<Check> doctor();
+
+ private:
+  struct Impl;
+  explicit NetworkManager(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hull::net
