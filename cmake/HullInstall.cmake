@@ -1,0 +1,59 @@
+# `cmake --install` and the .deb: programs, completions, man pages, a default hull.toml and the demo image.
+# Programs find each other relative to their own place: <prefix>/bin/hull, <prefix>/libexec/hull/hull-monitor.
+set(HULL_BIN_PROGRAMS hull hull-oci)
+set(HULL_LIBEXEC_PROGRAMS hull-monitor hull-images)
+set(programs)
+foreach(program ${HULL_BIN_PROGRAMS} ${HULL_LIBEXEC_PROGRAMS})
+  if(TARGET ${program})
+    list(APPEND programs ${program})
+  endif()
+endforeach()
+add_custom_target(programs DEPENDS ${programs})
+
+if(TARGET hull)
+  install(TARGETS ${HULL_BIN_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  install(TARGETS ${HULL_LIBEXEC_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/hull)
+  install(DIRECTORY ${HULL_DEMO_IMAGE} DESTINATION ${CMAKE_INSTALL_DATADIR}/hull/images)
+  install(FILES ${CMAKE_SOURCE_DIR}/docs/hull.toml DESTINATION ${CMAKE_INSTALL_SYSCONFDIR}/hull)
+
+  # The flag table of the command line writes its own completions and man pages.
+  set(generated ${CMAKE_BINARY_DIR}/share)
+  set(bash_completion ${generated}/bash-completion/completions/hull)
+  set(zsh_completion ${generated}/zsh/site-functions/_hull)
+  set(fish_completion ${generated}/fish/vendor_completions.d/hull.fish)
+  foreach(pair bash:${bash_completion} zsh:${zsh_completion} fish:${fish_completion})
+    string(REGEX REPLACE ":.*" "" shell ${pair})
+    string(REGEX REPLACE "^[a-z]*:" "" file ${pair})
+    get_filename_component(parent ${file} DIRECTORY)
+    add_custom_command(OUTPUT ${file}
+      COMMAND ${CMAKE_COMMAND} -E make_directory ${parent}
+      COMMAND hull internal completion ${shell} > ${file}
+      DEPENDS hull VERBATIM)
+  endforeach()
+  add_custom_command(OUTPUT ${generated}/man/stamp
+    COMMAND ${CMAKE_COMMAND} -E rm -rf ${generated}/man
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${generated}/man/man1
+    COMMAND hull internal man ${generated}/man/man1
+    COMMAND ${CMAKE_COMMAND} -E touch ${generated}/man/stamp
+    DEPENDS hull VERBATIM)
+  add_custom_target(manual ALL DEPENDS ${bash_completion} ${zsh_completion} ${fish_completion} ${generated}/man/stamp)
+  install(FILES ${bash_completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES ${zsh_completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
+  install(FILES ${fish_completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+  install(DIRECTORY ${generated}/man/man1 DESTINATION ${CMAKE_INSTALL_MANDIR} FILES_MATCHING PATTERN "*.1")
+endif()
+
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGE_NAME hull)
+set(CPACK_PACKAGE_CONTACT "The Hull developers <hull@localhost>")
+set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "workload engine that runs an OCI image as a container")
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_STRIP_FILES ON)
+set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+set(CPACK_DEBIAN_PACKAGE_SECTION admin)
+# hull.toml is the administrator's: dpkg keeps changes to it.
+file(WRITE ${CMAKE_BINARY_DIR}/conffiles "/etc/hull/hull.toml\n")
+set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_BINARY_DIR}/conffiles)
+set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
+include(CPack)

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Sums up what scripts/test ran: 'N passed, N failed, N skipped' on the last line, and why each skip was skipped.
+
+usage: count_tests.py --skips FILE RESULTS
+
+RESULTS/<preset>.ctest.xml is ctest's JUnit file of one build; RESULTS/<preset>/*.xml are the files that its GoogleTest
+programs and pytest runs wrote themselves, with each test case in them. A ctest entry with no such file counts as one
+test. FILE names the skips that are expected: '<regular expression of the test's name>  # reason'. A skip that no line
+matches is a failure: a test must not stop running without anybody noticing.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+
+
+def read_cases(path):
+    """The test cases of one JUnit-like file: (name, 'passed' | 'failed' | 'skipped', reason)."""
+    cases = []
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
+        name = f"{case.get('classname', '')}.{case.get('name', '')}".strip(".")
+        skipped = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None or case.get("status") == "fail":
+            cases.append((name, "failed", ""))
+        elif skipped is not None or case.get("result") == "skipped" or case.get("status") in ("notrun", "disabled"):
+            reason = skipped.get("message", "") if skipped is not None else ""
+            cases.append((name, "skipped", reason.strip().splitlines()[-1] if reason.strip() else ""))
+        else:
+            cases.append((name, "passed", ""))
+    return cases
+
+
+def read_preset(results, preset):
+    cases = []
+    for name, outcome, reason in read_cases(results / f"{preset}.ctest.xml"):
+        entry = name.split(".", 1)[1] if "." in name and name.split(".", 1)[0] == name.split(".", 1)[1] else name
+        entry = re.sub(r"^(.+)\.\1$", r"\1", name)
+        own = results / preset / f"{entry}.xml"
+        try:
+            inner = read_cases(own) if own.exists() else []
+        except ElementTree.ParseError:
+            inner = []
+        if not inner:
+            cases.append((entry, outcome, reason))
+            continue
+        cases.extend((f"{entry}:{inner_name}", inner_outcome, why) for inner_name, inner_outcome, why in inner)
+        if outcome == "failed" and not any(inner_outcome == "failed" for _, inner_outcome, _ in inner):
+            cases.append((entry, "failed", ""))  # it died after its last test case
+    return [(f"{preset}:{name}", outcome, reason) for name, outcome, reason in cases]
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--skips", type=pathlib.Path, required=True)
+    parser.add_argument("results", type=pathlib.Path)
+    arguments = parser.parse_args()
+    allowed = []
+    for line in arguments.skips.read_text().splitlines():
+        pattern = line.split("#")[0].strip()
+        if pattern:
+            allowed.append(re.compile(pattern))
+
+    cases = []
+    for path in sorted(arguments.results.glob("*.ctest.xml")):
+        cases.extend(read_preset(arguments.results, path.name.removesuffix(".ctest.xml")))
+    failed = [name for name, outcome, _ in cases if outcome == "failed"]
+    skipped = [(name, reason) for name, outcome, reason in cases if outcome == "skipped"]
+    unexpected = [name for name, _ in skipped if not any(pattern.search(name) for pattern in allowed)]
+
+    for name, reason in skipped:
+        print(f"skipped {name}: {reason or 'no reason given'}")
+    for name in unexpected:
+        print(f"FAILED {name}: skipped, and tests/skips.txt does not expect that")
+    for name in failed:
+        print(f"FAILED {name}")
+    passed = len(cases) - len(failed) - len(skipped)
+    print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
+    sys.exit(1 if failed or unexpected or not cases else 0)
+
+
+if __name__ == "__main__":
+    main()
