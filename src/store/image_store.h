@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "oci/image_spec.h"
 #include "oci/reference.h"
+#include "store/layer_backend.h"
 
 namespace hull::store {
 
@@ -20,8 +21,6 @@ struct StorePaths {
   std::string data;  ///< images, layers, index: /var/lib/hull
   std::string run;   ///< mounts of this boot: /run/hull
 };
-
-enum class LayerBackend { kErofs, kDirectory };
 
 /// One image of one platform in the store.
 struct Image {

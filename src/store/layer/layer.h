@@ -10,14 +10,9 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "store/layer/byte_source.h"
+#include "store/layer_backend.h"
 
 namespace hull::store {
-
-/// What a layer becomes on this host.
-enum class LayerBackend {
-  kErofs,      ///< one file <hex>.erofs (format: kernel Documentation/filesystems/erofs.rst)
-  kDirectory,  ///< a folder <hex>/ in overlayfs form, where EROFS can't be mounted (rootless, old kernels)
-};
 
 /// How a blob is compressed, as its media type says.
 enum class LayerCompression {
