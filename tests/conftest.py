@@ -1,0 +1,97 @@
+"""Fixtures for the tests that cross rooms. What they make lives in temporary folders and namespaces of their own, and
+is gone afterwards, whatever the test did."""
+
+import os
+import pathlib
+import shutil
+
+import pytest
+from support import bundle as bundles
+from support import instance as instances
+from support import registry as registries
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        folder = pathlib.Path(item.fspath).parent.name
+        if folder in ("privileged", "net", "conformance") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def hull_bin():
+    """The folder with hull, hull-oci, hull-monitor and hull-images."""
+    return instances.BIN
+
+
+@pytest.fixture
+def instance():
+    """A private Hull (support.instance.Instance) for one test."""
+    made = instances.Instance()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared_instance():
+    """A private Hull for the tests of one file, which must not disturb each other."""
+    made = instances.Instance()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_instance():
+    """make_instance(settings): more private Hulls, or one with a hull.toml."""
+    made = []
+
+    def make(settings=""):
+        made.append(instances.Instance(settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def leaks(instance):
+    """Counts what the instance holds of the machine: leaks.new() lists what came since."""
+    return instances.Leaks(instance)
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    """bundle(args, **changes): makes an OCI bundle of busybox and returns its folder."""
+    count = 0
+
+    def make(args=("true",), document=None, **changes):
+        nonlocal count
+        count += 1
+        return bundles.bundle(tmp_path / f"bundle{count}", args, document, **changes)
+
+    yield make
+    instances.remove_tree(tmp_path)
+
+
+@pytest.fixture
+def make_registry():
+    """make_registry(user=, password=, tls=, netns=): starts docker-registry on a loopback port."""
+    if not shutil.which("docker-registry"):
+        pytest.skip("docker-registry is not installed")
+    made = []
+
+    def make(**options):
+        made.append(registries.Registry(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def busybox_layout(tmp_path):
+    """An OCI layout with busybox:latest; returns its folder."""
+    bundles.busybox_image(tmp_path / "busybox-layout")
+    return tmp_path / "busybox-layout"
