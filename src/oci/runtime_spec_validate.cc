@@ -281,7 +281,8 @@ Result<void> check_linux(const Linux& config) {
   }
   if (config.intel_rdt) {
     const std::string& clos = config.intel_rdt->clos_id;
-    if (clos == "." || clos == ".." || clos.find('/') != std::string::npos || clos.size() > 255) {
+    // "/" is the default class (the top of the resctrl file system).
+    if (clos != "/" && (clos == "." || clos == ".." || clos.find('/') != std::string::npos || clos.size() > 255)) {
       return errorf(ErrorKind::kInvalid, "linux.intelRdt.closID: \"{}\" can't name a folder", clos);
     }
   }
