@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -20,6 +21,8 @@ namespace hull::store {
 struct StorePaths {
   std::string data;  ///< images, layers, index: /var/lib/hull
   std::string run;   ///< mounts of this boot: /run/hull
+  /// For names without a host (hull.toml, [registry] default).
+  std::string default_registry = "docker.io";
 };
 
 /// One image of one platform in the store.
@@ -94,8 +97,13 @@ class ImageStore {
     int images = 0, images_in_use = 0;
   };
   virtual Result<Usage> usage() = 0;
-  /// Verifies index against disk (deep: digests of every artifact), removes what a crash left, repairs counts.
+  /// Verifies index against disk, finds (repair: removes) what a crash left, and drops from the index what can't be
+  /// used any more, so that a pull brings it back. deep: the content of every layer too, with the verifier below;
+  /// kUnsupported without one.
   virtual Result<CheckReport> check(bool deep, bool repair) = 0;
+  /// Recomputes the diff id of a layer from its artifact. Set by programs that link store/layer (hull-images).
+  using LayerVerifier = std::function<Result<void>(const Digest& diff_id, const std::string& lower_dir)>;
+  virtual void set_layer_verifier(LayerVerifier verifier) = 0;
 };
 
 }  // namespace hull::store
