@@ -1,0 +1,73 @@
+"""What the foreign engines run on: hull-oci, and one image of busybox."""
+
+import os
+import shutil
+
+import pytest
+from support import bundle as bundles
+from support import instance as instances
+from support import peers
+
+
+@pytest.fixture(scope="session")
+def hull_oci():
+    """The runtime under test; HULL_OCI names another one, to check the tests themselves."""
+    path = os.environ.get("HULL_OCI", str(instances.BIN / "hull-oci"))
+    assert os.path.exists(path), f"{path} is not built"
+    return path
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """busybox as a docker-archive."""
+    if not shutil.which("skopeo"):
+        pytest.skip("skopeo is not installed")
+    folder = tmp_path_factory.mktemp("archive")
+    bundles.docker_archive(folder, folder / "busybox.tar")
+    return folder / "busybox.tar"
+
+
+@pytest.fixture(scope="module")
+def leftovers():
+    """Cgroups and mounts that a foreign engine with our runtime leaves behind fail the file that made them."""
+    before = set(instances.cgroup_folders()), set(instances.mounts_under("/"))
+    yield
+    cgroups = sorted(set(instances.cgroup_folders()) - before[0])
+    mounts = sorted(set(instances.mounts_under("/")) - before[1])
+    assert not cgroups and not mounts, f"left behind: cgroups {cgroups}, mounts {mounts}"
+
+
+def started(program, make):
+    if not shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin"):
+        pytest.skip(f"{program} is not installed")
+    return make()
+
+
+@pytest.fixture(scope="module")
+def docker(hull_oci, archive, leftovers):
+    daemon = started("dockerd", lambda: peers.Docker(runtimes={"hull": hull_oci}))
+    try:
+        daemon.docker("load", "-i", archive)
+        yield daemon
+    finally:
+        daemon.close()
+
+
+@pytest.fixture(scope="module")
+def podman(hull_oci, archive, leftovers):
+    engine = started("podman", lambda: peers.Podman(runtime=hull_oci))
+    try:
+        engine.podman("load", "-i", archive)
+        yield engine
+    finally:
+        engine.close()
+
+
+@pytest.fixture(scope="module")
+def containerd(archive, leftovers):
+    daemon = started("containerd", peers.Containerd)
+    try:
+        daemon.ctr("image", "import", archive)
+        yield daemon
+    finally:
+        daemon.close()
