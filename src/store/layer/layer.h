@@ -43,8 +43,8 @@ struct LayerOptions {
   std::optional<Digest> expected_blob;
   std::optional<uint64_t> expected_blob_size;
   std::optional<Digest> expected_diff_id;
-  /// Marks opaque folders by user.overlay.* instead of trusted.overlay.*, and whiteouts by user.overlay.whiteout where
-  /// device nodes can't be made: for overlayfs mounted with `userxattr` (rootless).
+  /// Marks opaque folders by user.overlay.opaque, for overlayfs mounted with `userxattr` (rootless), and leaves out
+  /// what only real root may make: device nodes, trusted.* attributes.
   bool userxattr = false;
   /// Records the skeleton of the tar stream (<hex>.tarsplit), from which push and save reproduce it bit for bit.
   bool keep_skeleton = true;
