@@ -147,8 +147,9 @@ class NetworkManager {
   /// policies of other firewalls, forwarding off, colliding routes).
   std::vector<Check> doctor();
 
- private:
   struct Impl;
+
+ private:
   explicit NetworkManager(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

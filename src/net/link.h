@@ -1,0 +1,83 @@
+#pragma once
+// The rtnetlink side: links, addresses, neighbours, routes. Internal to this room.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "net/network.h"
+#include "sys/netlink.h"
+
+namespace hull::net {
+
+struct LinkInfo {
+  uint32_t index = 0;
+  std::string name;
+  std::string kind;   ///< "bridge", "veth", …
+  std::string alias;  ///< ours marks the bridge with its configuration
+  uint32_t master = 0;
+  bool up = false;
+  std::optional<uint8_t> port_state;  ///< BR_STATE_* of a bridge's port
+};
+
+/// Reads an RTM_NEWLINK payload; nothing when it is malformed.
+std::optional<LinkInfo> parse_link(sys::Bytes payload);
+
+/// One route or address of the host, as far as it matters for a choice of subnets.
+struct RouteInfo {
+  Subnet destination;
+  uint32_t link = 0;
+};
+/// Reads an RTM_NEWROUTE payload; nothing when it is malformed or of a family that we don't know.
+std::optional<RouteInfo> parse_route(sys::Bytes payload);
+
+/// rtnetlink in one network namespace: that in which open() was called.
+class Links {
+ public:
+  static Result<Links> open();
+
+  /// Nothing when there is no such link.
+  Result<std::optional<LinkInfo>> find(const std::string& name);
+  Result<std::vector<LinkInfo>> ports_of(uint32_t bridge_index);
+  /// Every unicast destination of a family but the default routes.
+  Result<std::vector<RouteInfo>> routes(Family family);
+
+  /// Makes the bridge of a network, or brings what is there into its state. Returns its index.
+  Result<uint32_t> make_bridge(const Network& network);
+  /// Set last of all, so that a bridge that bears its alias is complete.
+  Result<void> set_alias(uint32_t index, const std::string& alias);
+  Result<void> remove(uint32_t index);
+  Result<void> remove(const std::vector<uint32_t>& indices);
+
+  struct Port {
+    uint32_t bridge_index = 0;
+    unsigned mtu = 1500;
+    bool hairpin = false;
+  };
+  /// The host's half of attaching: the pair, with its peer born inside the namespace, the port, the neighbours.
+  Result<uint32_t> connect(const Endpoint& endpoint, int netns_fd, const Port& port);
+  /// The other half; this object must have been opened inside the namespace. `gateway_mac` is the bridge's.
+  Result<void> configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac);
+
+  /// Returns when the bridge forwards for a port whose peer is up; else its first packets could be lost, for the kernel
+  /// takes note of a carrier in the background.
+  Result<void> settle(uint32_t port_index);
+  /// Puts an endpoint whose link is there on the bridge again.
+  Result<void> reconnect(const Endpoint& endpoint, uint32_t bridge_index);
+
+  /// Takes an endpoint's neighbours and link away; what is not there is success.
+  Result<void> disconnect(const Endpoint& endpoint, uint32_t bridge_index);
+  /// Removes permanent neighbours of the bridge that `keep` does not want; returns how many.
+  Result<unsigned> sweep_neighbours(uint32_t bridge_index, const std::function<bool(const IpAddress&)>& keep);
+
+ private:
+  explicit Links(sys::NetlinkSocket socket) : socket_(std::move(socket)) {}
+  Result<void> run(sys::NetlinkBatch& batch, std::string_view what, std::initializer_list<int> tolerated = {});
+  Result<void> dump(sys::NetlinkBatch& batch, std::string_view what,
+                    const std::function<void(const sys::NetlinkMessage&)>& visit);
+  sys::NetlinkSocket socket_;
+};
+
+}  // namespace hull::net

@@ -1,0 +1,410 @@
+#include "net/ruleset.h"
+
+#include <arpa/inet.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_nat.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netfilter_ipv4.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error_format.h"
+#include "net/nft_rule.h"
+
+namespace hull::net {
+namespace {
+
+using sys::Bytes;
+using sys::NetlinkBatch;
+using sys::NetlinkFailure;
+using sys::NetlinkMessage;
+
+// nft(8)'s numbers of types, so that `nft list table` prints our maps as people know them.
+constexpr uint32_t kTypeIpv4 = 7, kTypeIpv6 = 8, kTypeProtocol = 12, kTypeService = 13;
+constexpr uint32_t concatenated(std::initializer_list<uint32_t> types) {
+  uint32_t out = 0;
+  for (const uint32_t type : types) out = out << 6 | type;
+  return out;
+}
+
+// A map from what a client asks for to where it goes. Parts of keys and values are padded to 32 bits.
+struct MapShape {
+  const char* name;
+  uint32_t id;  // within the transaction that makes it
+  Family family;
+  bool with_address;  // the host address is part of the key
+  uint32_t key_type, key_size, value_type, value_size;
+  uint32_t address_size() const { return family == Family::kV4 ? 4 : 16; }
+};
+constexpr std::array<MapShape, 4> kMaps{{
+    {"published_at4", 1, Family::kV4, true, concatenated({kTypeIpv4, kTypeProtocol, kTypeService}), 12,
+     concatenated({kTypeIpv4, kTypeService}), 8},
+    {"published4", 2, Family::kV4, false, concatenated({kTypeProtocol, kTypeService}), 8,
+     concatenated({kTypeIpv4, kTypeService}), 8},
+    {"published_at6", 3, Family::kV6, true, concatenated({kTypeIpv6, kTypeProtocol, kTypeService}), 24,
+     concatenated({kTypeIpv6, kTypeService}), 20},
+    {"published6", 4, Family::kV6, false, concatenated({kTypeProtocol, kTypeService}), 8,
+     concatenated({kTypeIpv6, kTypeService}), 20},
+}};
+
+const MapShape& map_of(const PublishedPort& port) {
+  const bool with_address = !port.host_ip.is_unspecified();
+  return *std::find_if(kMaps.begin(), kMaps.end(), [&](const MapShape& shape) {
+    return shape.family == port.host_ip.family() && shape.with_address == with_address;
+  });
+}
+
+constexpr const char* kGuard = "guard";
+constexpr const char* kPublish = "publish";
+constexpr const char* kArriving = "arriving";
+constexpr const char* kLocal = "local";
+constexpr const char* kLeaving = "leaving";
+constexpr const char* kCrossing = "crossing";
+
+struct BaseChain {
+  const char* name;
+  const char* type;
+  uint32_t hook;
+  int32_t priority;
+};
+constexpr std::array<BaseChain, 5> kBaseChains{{
+    {kGuard, "filter", NF_INET_PRE_ROUTING, NF_IP_PRI_RAW},
+    {kArriving, "nat", NF_INET_PRE_ROUTING, NF_IP_PRI_NAT_DST},
+    {kLocal, "nat", NF_INET_LOCAL_OUT, NF_IP_PRI_NAT_DST},
+    {kLeaving, "nat", NF_INET_POST_ROUTING, NF_IP_PRI_NAT_SRC},
+    {kCrossing, "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER},
+}};
+
+constexpr NftHeader kInet{NFPROTO_INET};
+// How many elements go into one message: with at most 84 bytes each they stay below the 65,535 of an attribute.
+constexpr size_t kElementsPerMessage = 512;
+
+void batch_edge(NetlinkBatch& batch, uint16_t type) {
+  batch.begin(type, 0, NftHeader{AF_UNSPEC, 0, htons(NFNL_SUBSYS_NFTABLES)});
+  batch.end();
+}
+
+void write_table(NetlinkBatch& batch, uint16_t message, uint16_t flags, const std::string& table) {
+  batch.begin(nft_type(message), flags, kInet);
+  batch.put_string(NFTA_TABLE_NAME, table);
+  batch.end();
+}
+
+void write_chain(NetlinkBatch& batch, const std::string& table, const char* name, const BaseChain* base) {
+  batch.begin(nft_type(NFT_MSG_NEWCHAIN), NLM_F_CREATE, kInet);
+  batch.put_string(NFTA_CHAIN_TABLE, table);
+  batch.put_string(NFTA_CHAIN_NAME, name);
+  if (base != nullptr) {
+    batch.open_nest(NFTA_CHAIN_HOOK);
+    batch.put_be32(NFTA_HOOK_HOOKNUM, base->hook);
+    batch.put_be32(NFTA_HOOK_PRIORITY, static_cast<uint32_t>(base->priority));
+    batch.close_nest();
+    batch.put_be32(NFTA_CHAIN_POLICY, NF_ACCEPT);
+    batch.put_string(NFTA_CHAIN_TYPE, base->type);
+  }
+  batch.end();
+}
+
+void write_map(NetlinkBatch& batch, const std::string& table, const MapShape& shape) {
+  batch.begin(nft_type(NFT_MSG_NEWSET), NLM_F_CREATE, kInet);
+  batch.put_string(NFTA_SET_TABLE, table);
+  batch.put_string(NFTA_SET_NAME, shape.name);
+  batch.put_be32(NFTA_SET_FLAGS, NFT_SET_MAP);
+  batch.put_be32(NFTA_SET_KEY_TYPE, shape.key_type);
+  batch.put_be32(NFTA_SET_KEY_LEN, shape.key_size);
+  batch.put_be32(NFTA_SET_DATA_TYPE, shape.value_type);
+  batch.put_be32(NFTA_SET_DATA_LEN, shape.value_size);
+  batch.put_be32(NFTA_SET_ID, shape.id);
+  batch.end();
+}
+
+// Bytes of a key or a value, each part padded to 32 bits.
+class Packed {
+ public:
+  void address(const IpAddress& address) { part(address.data(), address.size()); }
+  void port(uint16_t port) {
+    const uint16_t network = htons(port);
+    part(&network, sizeof(network));
+  }
+  void protocol(Protocol protocol) { part(&protocol, sizeof(protocol)); }
+  void put(NetlinkBatch& batch, uint16_t attribute) const {
+    batch.open_nest(attribute);
+    batch.put(NFTA_DATA_VALUE, bytes_.data(), size_);
+    batch.close_nest();
+  }
+
+ private:
+  void part(const void* data, size_t size) {
+    std::memcpy(bytes_.data() + size_, data, size);
+    size_ += (size + 3) & ~size_t{3};
+  }
+  std::array<uint8_t, 32> bytes_{};
+  size_t size_ = 0;
+};
+
+void write_element(NetlinkBatch& batch, const MapShape& shape, const PortRule& rule, bool with_value) {
+  Packed key;
+  if (shape.with_address) key.address(rule.port.host_ip);
+  key.protocol(rule.port.protocol);
+  key.port(rule.port.host_port);
+  batch.open_nest(NFTA_LIST_ELEM);
+  key.put(batch, NFTA_SET_ELEM_KEY);
+  if (with_value) {
+    Packed value;
+    value.address(rule.target);
+    value.port(rule.port.container_port);
+    value.put(batch, NFTA_SET_ELEM_DATA);
+  }
+  batch.close_nest();
+}
+
+// Messages for all rules that belong to one map.
+void write_elements(NetlinkBatch& batch, const std::string& table, const MapShape& shape, uint16_t message,
+                    uint16_t flags, std::span<const PortRule> rules) {
+  size_t in_message = 0;
+  for (const PortRule& rule : rules) {
+    if (&map_of(rule.port) != &shape) continue;
+    if (in_message == 0) {
+      batch.begin(nft_type(message), flags, kInet);
+      batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table);
+      batch.put_string(NFTA_SET_ELEM_LIST_SET, shape.name);
+      batch.open_nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+    }
+    write_element(batch, shape, rule, message == NFT_MSG_NEWSETELEM);
+    if (++in_message == kElementsPerMessage) {
+      batch.close_nest();
+      batch.end();
+      in_message = 0;
+    }
+  }
+  if (in_message != 0) {
+    batch.close_nest();
+    batch.end();
+  }
+}
+
+uint64_t fnv1a(uint64_t hash, Bytes bytes) {
+  for (const uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3;
+  return hash;
+}
+constexpr uint64_t kFnvStart = 0xcbf29ce484222325;
+
+}  // namespace
+
+Result<Ruleset> Ruleset::open(std::string table) {
+  TRY_ASSIGN(auto socket, sys::NetlinkSocket::open(NETLINK_NETFILTER));
+  return Ruleset(std::move(socket), std::move(table));
+}
+
+Result<std::vector<NetlinkFailure>> Ruleset::commit(NetlinkBatch& batch) {
+  batch_edge(batch, NFNL_MSG_BATCH_END);
+  return socket_.exchange(batch);
+}
+
+Result<uint32_t> Ruleset::generation() {
+  NetlinkBatch batch;
+  batch.begin(nft_type(NFT_MSG_GETGEN), 0, NftHeader{AF_UNSPEC});
+  batch.end();
+  uint32_t out = 0;
+  TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
+    if (message.payload.size() < sizeof(NftHeader)) return;
+    sys::for_each_attribute(message.payload.subspan(sizeof(NftHeader)), [&](uint16_t type, Bytes value) {
+      if (type == NFTA_GEN_ID) out = sys::attribute_be32(value);
+    });
+  }));
+  if (!failures.empty()) {
+    auto error = sys::netlink_error(failures.front(), "ask nf_tables for its generation");
+    const bool absent = failures.front().error == EINVAL || failures.front().error == EOPNOTSUPP;
+    return absent ? std::move(error).as(ErrorKind::kUnsupported) : error;
+  }
+  return out;
+}
+
+Result<Ruleset::State> Ruleset::state() {
+  State out;
+  const auto hash_all = [&](NetlinkBatch& batch) -> Result<bool> {
+    TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
+      if (message.payload.size() < sizeof(NftHeader)) return;
+      // The header ends with the generation, which changes with every table's changes.
+      out.fingerprint = fnv1a(out.fingerprint, message.payload.subspan(sizeof(NftHeader)));
+    }));
+    if (failures.empty()) return true;
+    if (failures.front().error == ENOENT) return false;
+    return sys::netlink_error(failures.front(), fmt::format("read the nftables table {}", table_));
+  };
+  out.fingerprint = kFnvStart;
+  NetlinkBatch batch;
+  for (const BaseChain& base : kBaseChains) {
+    batch.begin(nft_type(NFT_MSG_GETCHAIN), 0, kInet);
+    batch.put_string(NFTA_CHAIN_TABLE, table_);
+    batch.put_string(NFTA_CHAIN_NAME, base.name);
+    batch.end();
+  }
+  TRY_ASSIGN(const bool has_chains, hash_all(batch));
+  if (!has_chains) return State{};
+  batch.clear();
+  batch.begin(nft_type(NFT_MSG_GETRULE), NLM_F_DUMP, kInet);
+  batch.put_string(NFTA_RULE_TABLE, table_);
+  batch.end();
+  TRY_ASSIGN(const bool has_rules, hash_all(batch));
+  if (!has_rules) return State{};
+
+  for (const MapShape& shape : kMaps) {
+    batch.clear();
+    batch.begin(nft_type(NFT_MSG_GETSETELEM), NLM_F_DUMP, kInet);
+    batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table_);
+    batch.put_string(NFTA_SET_ELEM_LIST_SET, shape.name);
+    batch.end();
+    TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
+      if (message.payload.size() < sizeof(NftHeader)) return;
+      sys::for_each_attribute(message.payload.subspan(sizeof(NftHeader)), [&](uint16_t type, Bytes value) {
+        if (type == NFTA_SET_ELEM_LIST_ELEMENTS) {
+          sys::for_each_attribute(value, [&](uint16_t, Bytes) { ++out.elements; });
+        }
+      });
+    }));
+    if (!failures.empty()) {
+      if (failures.front().error == ENOENT) return State{};
+      return sys::netlink_error(failures.front(), fmt::format("read the nftables map {}", shape.name));
+    }
+  }
+  return out;
+}
+
+void Ruleset::write_rules(NetlinkBatch& batch, const Network& network) {
+  const std::string& device = network.bridge_device;
+  const Subnet loopback4 = Subnet::of(IpAddress::from_v4(127u << 24), 8);
+  const Subnet loopback6 = Subnet::of(IpAddress::parse("::1").value_or({}), 128);
+  std::vector<Subnet> subnets{network.subnet4};
+  if (network.subnet6) subnets.push_back(*network.subnet6);
+
+  // route_localnet on the bridge lets the host's own connections to 127.0.0.1 reach a container; it must not let a
+  // container reach what listens on the host's loopback (the like of CVE-2020-8558).
+  for (const AddressSide side : {AddressSide::kDestination, AddressSide::kSource}) {
+    NftRule(batch, table_, kGuard).input(device).address(side, loopback4).verdict(NF_DROP);
+  }
+
+  // A published port is an element of a map, so the rules stay the same for one port or a thousand.
+  for (const MapShape& shape : kMaps) {
+    NftRule rule(batch, table_, kPublish);
+    rule.family(shape.family);
+    const unsigned address_registers = shape.address_size() / 4;
+    unsigned reg = 0;
+    if (shape.with_address) {
+      rule.load_destination(shape.family, reg);
+      reg += address_registers;
+    }
+    rule.load_protocol(reg)
+        .load_destination_port(reg + 1)
+        .map(shape.name, shape.id)
+        .dnat(shape.family, address_registers);
+  }
+
+  // From outside, a loopback address is a lie: translating it would open what is published on 127.0.0.1 only, because
+  // it happens before the kernel looks for such packets.
+  for (const Subnet& loopback : {loopback4, loopback6}) {
+    NftRule(batch, table_, kArriving).address(AddressSide::kDestination, loopback).verdict(NFT_RETURN);
+  }
+  // Only what is addressed to this host: never what it forwards, or reaches a container's own address.
+  NftRule(batch, table_, kArriving).local_destination().jump(kPublish);
+  NftRule(batch, table_, kLocal).address(AddressSide::kDestination, loopback6).verdict(NFT_RETURN);
+  NftRule(batch, table_, kLocal).local_destination().jump(kPublish);
+
+  // The host's loopback has no meaning in a container; and a container that reaches another one through a published
+  // port must see the answer come back the same way. Everybody else's address is kept.
+  NftRule(batch, table_, kLeaving).output(device).address(AddressSide::kSource, loopback4).masquerade();
+  for (const Subnet& subnet : subnets) {
+    NftRule(batch, table_, kLeaving).output(device).was_dnatted().address(AddressSide::kSource, subnet).masquerade();
+    NftRule(batch, table_, kLeaving).output(device, false).address(AddressSide::kSource, subnet).masquerade();
+  }
+
+  // To containers: answers, and what was asked of a published port. Between containers: everything.
+  NftRule(batch, table_, kCrossing).output(device).state_established_or_related().verdict(NF_ACCEPT);
+  NftRule(batch, table_, kCrossing).output(device).was_dnatted().verdict(NF_ACCEPT);
+  NftRule(batch, table_, kCrossing).input(device).output(device).verdict(NF_ACCEPT);
+  NftRule(batch, table_, kCrossing).output(device).verdict(NF_DROP);
+}
+
+Result<void> Ruleset::rebuild(const Network& network, std::span<const PortRule> ports) {
+  NetlinkBatch batch;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  write_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, table_);  // so that the removal finds one
+  write_table(batch, NFT_MSG_DELTABLE, 0, table_);
+  write_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, table_);
+  for (const BaseChain& base : kBaseChains) write_chain(batch, table_, base.name, &base);
+  write_chain(batch, table_, kPublish, nullptr);
+  for (const MapShape& shape : kMaps) write_map(batch, table_, shape);
+  write_rules(batch, network);
+  for (const MapShape& shape : kMaps) {
+    write_elements(batch, table_, shape, NFT_MSG_NEWSETELEM, NLM_F_CREATE, ports);
+  }
+  TRY_ASSIGN(const auto failures, commit(batch));
+  if (!failures.empty()) {
+    return sys::netlink_error(
+        failures.front(), fmt::format("make the nftables table inet {} (message {})", table_, failures.front().index));
+  }
+  return {};
+}
+
+Result<void> Ruleset::change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports) {
+  if (ports.empty()) return {};
+  NetlinkBatch batch;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  for (const MapShape& shape : kMaps) write_elements(batch, table_, shape, message, flags, ports);
+  TRY_ASSIGN(const auto failures, commit(batch));
+  if (failures.empty()) return {};
+  const int error = failures.front().error;
+  auto out = sys::netlink_error(failures.front(), fmt::format("change the published ports in table inet {}", table_));
+  if (error == ENOENT) return std::move(out).as(ErrorKind::kNotFound);
+  if (error == EEXIST || error == EBUSY) return std::move(out).as(ErrorKind::kConflict);
+  return out;
+}
+
+Result<void> Ruleset::add(std::span<const PortRule> ports) {
+  return change_elements(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, ports);
+}
+
+Result<void> Ruleset::remove(std::span<const PortRule> ports) { return change_elements(NFT_MSG_DELSETELEM, 0, ports); }
+
+Result<void> Ruleset::tear_down() {
+  NetlinkBatch batch;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  write_table(batch, NFT_MSG_DELTABLE, 0, table_);
+  TRY_ASSIGN(const auto failures, commit(batch));
+  if (!failures.empty() && failures.front().error != ENOENT) {
+    return sys::netlink_error(failures.front(), fmt::format("remove the nftables table inet {}", table_));
+  }
+  return {};
+}
+
+Result<std::vector<ChainInfo>> Ruleset::forward_chains() {
+  std::vector<ChainInfo> out;
+  NetlinkBatch batch;
+  batch.begin(nft_type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NftHeader{NFPROTO_UNSPEC});
+  batch.end();
+  TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
+    if (message.payload.size() < sizeof(NftHeader)) return;
+    ChainInfo chain;
+    chain.family = message.payload[0];
+    uint32_t hook = UINT32_MAX;
+    sys::for_each_attribute(message.payload.subspan(sizeof(NftHeader)), [&](uint16_t type, Bytes value) {
+      if (type == NFTA_CHAIN_TABLE) chain.table = sys::attribute_string(value);
+      if (type == NFTA_CHAIN_NAME) chain.name = sys::attribute_string(value);
+      if (type == NFTA_CHAIN_POLICY) chain.drops = sys::attribute_be32(value) == NF_DROP;
+      if (type == NFTA_CHAIN_HOOK) {
+        sys::for_each_attribute(value, [&](uint16_t inner, Bytes number) {
+          if (inner == NFTA_HOOK_HOOKNUM) hook = sys::attribute_be32(number);
+        });
+      }
+    });
+    const bool ip = chain.family == NFPROTO_IPV4 || chain.family == NFPROTO_IPV6 || chain.family == NFPROTO_INET;
+    if (ip && hook == NF_INET_FORWARD && chain.table != table_) out.push_back(std::move(chain));
+  }));
+  if (!failures.empty()) return sys::netlink_error(failures.front(), "list the nftables chains");
+  return out;
+}
+
+}  // namespace hull::net

@@ -1,0 +1,73 @@
+#pragma once
+// The nftables side: one table of our own, whose rules are constant and whose maps hold the published ports. Written
+// straight in nf_tables' netlink messages: libnftables would cost a dynamic loader and a parser on the way of `run`.
+// Internal to this room.
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "net/network.h"
+#include "sys/netlink.h"
+
+namespace hull::net {
+
+/// A published port and where it leads: an element of one of the table's maps.
+struct PortRule {
+  PublishedPort port;
+  IpAddress target;  ///< the workload's address, of the family of port.host_ip
+};
+
+/// A base chain of anybody's, as far as doctor() needs it.
+struct ChainInfo {
+  std::string table, name;
+  uint8_t family = 0;  ///< NFPROTO_*
+  bool drops = false;  ///< policy drop
+};
+
+/// nf_tables in one network namespace: that in which open() was called.
+class Ruleset {
+ public:
+  /// `table` names the table (family inet). kUnsupported when the kernel has no nf_tables.
+  static Result<Ruleset> open(std::string table);
+
+  /// The number that every change of any table raises by one.
+  Result<uint32_t> generation();
+  /// What our table holds now: a fingerprint of its chains and rules (0 when there is no table), and how many elements
+  /// its maps have.
+  struct State {
+    uint64_t fingerprint = 0;
+    size_t elements = 0;
+    auto operator<=>(const State&) const = default;
+  };
+  Result<State> state();
+
+  /// Replaces the table in one transaction: nobody sees it half there.
+  Result<void> rebuild(const Network& network, std::span<const PortRule> ports);
+  /// kNotFound: there is no such table; kConflict: an element was there with another target.
+  Result<void> add(std::span<const PortRule> ports);
+  /// kNotFound: a table or an element was not there; then nothing is removed.
+  Result<void> remove(std::span<const PortRule> ports);
+  /// Removes the table; absent is success.
+  Result<void> tear_down();
+
+  /// Base chains at the forward hook, of every table but ours.
+  Result<std::vector<ChainInfo>> forward_chains();
+
+ private:
+  Ruleset(sys::NetlinkSocket socket, std::string table) : socket_(std::move(socket)), table_(std::move(table)) {}
+  Result<std::vector<sys::NetlinkFailure>> commit(sys::NetlinkBatch& batch);
+  Result<void> change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports);
+  void write_rules(sys::NetlinkBatch& batch, const Network& network);
+  sys::NetlinkSocket socket_;
+  std::string table_;
+};
+
+/// Forgets connections of datagram protocols that were translated to `target`: without a handshake they would go on to
+/// reach an address that has passed to another workload. Looks at every tracked connection once.
+Result<unsigned> forget_connections(const IpAddress& target, Protocol protocol);
+
+}  // namespace hull::net
