@@ -1,12 +1,12 @@
 #include "net/link.h"
 
 #include <fcntl.h>
+#include <linux/if.h>
 #include <linux/if_bridge.h>
 #include <linux/if_link.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -190,6 +190,7 @@ std::optional<LinkInfo> parse_link(Bytes payload) {
   const auto visit = [&](uint16_t type, Bytes value) {
     if (type == IFLA_IFNAME) out.name = sys::attribute_string(value);
     if (type == IFLA_IFALIAS) out.alias = sys::attribute_string(value);
+    if (type == IFLA_OPERSTATE) out.operational = sys::attribute_as<uint8_t>(value);
     if (type == IFLA_MASTER) out.master = sys::attribute_as<uint32_t>(value);
     if (type == IFLA_LINKINFO) {
       whole = whole && sys::for_each_attribute(value, [&](uint16_t inner, Bytes text) {
@@ -416,18 +417,22 @@ Result<void> Links::configure_inside(const Endpoint& endpoint, const MacAddress&
   return sys::netlink_error(first, what);
 }
 
-Result<void> Links::settle(uint32_t port_index) {
+Result<void> Links::settle(uint32_t port_index, uint32_t bridge_index) {
   NetlinkBatch batch;
-  batch.begin(RTM_GETLINK, 0, link_header(port_index));
-  batch.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-  batch.end();
-  bool forwards = false;
+  for (const uint32_t index : {port_index, bridge_index}) {
+    batch.begin(RTM_GETLINK, 0, link_header(index));
+    batch.put_u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    batch.end();
+  }
   const auto ask = [&]() -> Result<bool> {
+    bool port_forwards = false;
+    bool bridge_sends = false;
     TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
       const auto link = parse_link(message.payload);
-      forwards = link && link->port_state == BR_STATE_FORWARDING;
+      if (link && link->index == port_index) port_forwards = link->port_state == BR_STATE_FORWARDING;
+      if (link && link->index == bridge_index) bridge_sends = link->operational == IF_OPER_UP;
     }));
-    return forwards || !failures.empty();
+    return (port_forwards && bridge_sends) || !failures.empty();
   };
   // Since Linux 6.8 the question itself brings the answer up to date; before, the change is announced soon.
   TRY_ASSIGN(bool done, ask());

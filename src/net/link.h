@@ -19,6 +19,7 @@ struct LinkInfo {
   std::string alias;  ///< ours marks the bridge with its configuration
   uint32_t master = 0;
   bool up = false;
+  uint8_t operational = 0;            ///< IF_OPER_*
   std::optional<uint8_t> port_state;  ///< BR_STATE_* of a bridge's port
 };
 
@@ -61,9 +62,9 @@ class Links {
   /// The other half; this object must have been opened inside the namespace. `gateway_mac` is the bridge's.
   Result<void> configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac);
 
-  /// Returns when the bridge forwards for a port whose peer is up; else its first packets could be lost, for the kernel
-  /// takes note of a carrier in the background.
-  Result<void> settle(uint32_t port_index);
+  /// Returns when the bridge forwards for a port whose peer is up, and sends itself; else the first packets could be
+  /// lost, for the kernel takes note of carriers in the background.
+  Result<void> settle(uint32_t port_index, uint32_t bridge_index);
   /// Puts an endpoint whose link is there on the bridge again.
   Result<void> reconnect(const Endpoint& endpoint, uint32_t bridge_index);
 

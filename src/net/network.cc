@@ -107,7 +107,7 @@ Result<Endpoint> NetworkManager::attach(std::string_view workload_id, int netns_
   TRY_ASSIGN(Links * links, impl_->links());
   TRY_ASSIGN(const uint32_t index, links->connect(endpoint, netns_fd, port));
   auto finished = impl_->finish_attach(endpoint, network, netns_fd);
-  if (finished.ok()) finished = links->settle(index);
+  if (finished.ok()) finished = links->settle(index, port.bridge_index);
   if (!finished.ok()) {
     ignore_result(links->disconnect(endpoint, port.bridge_index));
     ignore_result(links->remove(index));

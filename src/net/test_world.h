@@ -177,6 +177,9 @@ class World {
                        "ip link set lo up && ip addr add 198.51.100.2/24 dev eth0 && ip link set eth0 up"
                        " && ip addr add 2001:db8::2/64 dev eth0 nodad && ip route add default via 198.51.100.1"
                        " && ip -6 route add default via 2001:db8::1"));
+    // `ip link` asks for the state of both ends, which makes the kernel take note of the carrier.
+    shell(host_.get(), "ip -o link show up0 >/dev/null");
+    shell(client_.get(), "ip -o link show eth0 >/dev/null");
     std::string pattern = (std::filesystem::temp_directory_path() / "hull-net-XXXXXX").string();
     folder_ = ::mkdtemp(pattern.data());
   }
