@@ -67,7 +67,8 @@ struct CgroupJoin {
   static constexpr int kMaxHierarchies = 24;
   /// For clone_args.cgroup with CLONE_INTO_CGROUP (Linux 5.7), or -1.
   int v2_dir_fd = -1;
-  /// cgroup.procs of the v2 group, for kernels or callers that can't use CLONE_INTO_CGROUP: write "0"; or -1.
+  /// cgroup.procs of the v2 group, for kernels or callers that can't use CLONE_INTO_CGROUP: write "0". -1 unless
+  /// Cgroup::open_v2_procs() was called.
   int v2_procs_fd = -1;
   /// The v1 groups' `tasks` files, open for writing. The child, still single-threaded, writes "0" to each. (`tasks`
   /// with "0", not cgroup.procs with a pid: this way the kernel need not take its global thread-group lock, which
@@ -86,8 +87,6 @@ struct CgroupRequest {
   bool systemd = false;
   /// --rootless or no privilege: hierarchies that can't be written are skipped unless something is asked of them.
   bool tolerate_permission = false;
-  /// exec --cgroup: a group below the container's own (open() only); "" means the container's own.
-  std::string sub_path;
 };
 
 /// What happened to ask for and to report; see stats_json().
@@ -136,24 +135,33 @@ class Cgroup {
   /// clones first and passes the child; kUnsupported where systemd is not running.
   static Result<Cgroup> create(const CgroupHost& host, const CgroupRequest& request,
                                const oci::Resources* systemd_resources = nullptr, pid_t pid = 0);
-  /// The group of a container whose record() was kept. Folders that are gone are left out (is_gone() when all are).
-  static Result<Cgroup> open(const CgroupHost& host, std::string_view record);
+  /// The group of a container whose record() was kept. Opens nothing yet; kCorrupt for a text that is no record.
+  static Result<Cgroup> open(std::string_view record);
   /// One line of text for the state file.
   std::string record() const;
   /// Absolute folders by controller as runc's state.json has them ("" key: v2); for tools and for mounting cgroup
   /// into the container.
   std::map<std::string, std::string> paths() const;
+  /// No folder of it is left.
   bool is_gone() const;
   bool systemd() const { return !systemd_unit_.empty(); }
 
   /// Opens what the child needs. `sub_path` (exec --cgroup) is a folder below; "controller:path" entries name v1 ones.
   Result<CgroupJoin> prepare_join(const std::vector<std::string>& sub_paths = {});
+  /// Also opens join.v2_procs_fd, for callers that can't use CLONE_INTO_CGROUP.
+  Result<void> open_v2_procs(CgroupJoin& join);
   /// Moves a process from outside (systemd, or a caller without a child of its own making).
   Result<void> add_process(pid_t pid);
 
-  /// Writes what is given, in the order the kernel needs. What this kernel or host lacks is kUnsupported, naming the
-  /// member, when it was asked for. The device rules are applied as given plus required_device_rules(); an empty list
-  /// leaves devices alone.
+  /// v2 only: gives the folder and the files of /sys/kernel/cgroup/delegate to a user, so that a container with its own
+  /// cgroup namespace and a writable cgroup mount can make groups below (config-linux.md, "Cgroup ownership").
+  Result<void> delegate(uid_t uid);
+
+  /// For a new group: apply(), and the device rules as the document has them (none: deny all) followed by
+  /// required_device_rules(). `resources` may be null. Call it before anybody joins.
+  Result<void> apply_initial(const oci::Resources* resources);
+  /// Writes what is given, in the order the kernel needs (`update`). What this kernel or host lacks is kUnsupported,
+  /// naming the member, when it was asked for. An empty list of device rules leaves devices alone.
   Result<void> apply(const oci::Resources& resources);
   /// Freezes every process inside and waits until all are (v1 freezer.state, v2 cgroup.events); kTimeout after
   /// `limit`, thawed again then.
@@ -181,13 +189,22 @@ class Cgroup {
 
   /// One hierarchy's folder of this container.
   struct Folder {
+    Folder() = default;
+    Folder(Folder&&) = default;
+    Folder& operator=(Folder&&) = default;
     int version = 2;
     std::vector<std::string> controllers;
     std::string mount_path;  // /sys/fs/cgroup/memory
     std::string path;        // within the mount, no leading "/": "docker/abc"
-    UniqueFd dir;            // O_PATH
     UniqueFd join_fd;        // tasks or cgroup.procs, while needed
+    /// mount_path/path
+    std::string full_path() const;
+    /// The folder, opened at first use (O_PATH); stays owned by this. kNotFound when it is gone.
+    Result<int> dir_fd() const;
     bool has(std::string_view controller) const;
+
+   private:
+    mutable UniqueFd dir_;
   };
   const std::vector<Folder>& folders() const { return folders_; }
   /// The folder where the controller is, or nullptr.
@@ -196,10 +213,15 @@ class Cgroup {
 
  private:
   Cgroup() = default;
+  Result<void> apply_limits(const oci::Resources& resources);
   std::vector<Folder> folders_;
   std::string systemd_unit_;
+  UniqueFd v2_procs_;
   bool fixture_ = false;
 };
+
+/// The huge page sizes of this host as the hugetlb controller names them: "2MB", "1GB".
+Result<std::vector<std::string>> huge_page_sizes();
 
 /// The data object of runc's `events` lines of type stats ({"cpu":{...},"memory":{...},...}), one line.
 std::string stats_json(const CgroupStats& stats);

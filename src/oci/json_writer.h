@@ -79,6 +79,12 @@ class JsonWriter {
     name(key);
     value(what);
   }
+  /// A member with a fractional number.
+  void number(std::string_view key, double what) {
+    name(key);
+    element();
+    fmt::format_to(std::back_inserter(out_), "{}", what);
+  }
   /// Left out when empty, zero or false.
   template <typename T>
   void member_opt(std::string_view key, const T& what) {

@@ -1,0 +1,141 @@
+// Finding the hierarchies.
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/statfs.h>
+
+#include <algorithm>
+#include <array>
+
+#include "base/error_format.h"
+#include "isolation/cgroup.h"
+#include "isolation/cgroup_files.h"
+#include "sys/file.h"
+
+namespace hull::isolation {
+
+namespace {
+
+constexpr const char* kCgroupTop = "/sys/fs/cgroup";
+constexpr size_t kMaxMountinfoBytes = 64 << 20;
+
+using cgroup_files::split;
+
+/// mountinfo writes space, tab, newline and backslash as three octal digits.
+std::string unescape(std::string_view text) {
+  std::string out;
+  const auto octal = [](char c) { return c >= '0' && c <= '7'; };
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\' && i + 3 < text.size() && octal(text[i + 1]) && octal(text[i + 2]) && octal(text[i + 3])) {
+      out.push_back(static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0')));
+      i += 3;
+    } else {
+      out.push_back(text[i]);
+    }
+  }
+  return out;
+}
+
+std::vector<std::string> to_strings(const std::vector<std::string_view>& views) { return {views.begin(), views.end()}; }
+
+std::vector<std::string> unified_controllers(const std::string& path) {
+  Result<std::string> text = sys::read_file(path + "/cgroup.controllers", 4096);
+  if (!text.ok()) return {};
+  return to_strings(split(*text, " \n"));
+}
+
+/// "36 35 98:0 /root /mount/point rw,relatime shared:1 - cgroup cgroup rw,memory"
+std::optional<CgroupMount> parse_line(std::string_view line) {
+  const size_t dash = line.find(" - cgroup");
+  if (dash == std::string_view::npos) return std::nullopt;
+  const std::vector<std::string_view> before = split(line.substr(0, dash), " ");
+  const std::vector<std::string_view> after = split(line.substr(dash + 3), " ");
+  if (before.size() < 5 || after.size() < 3) return std::nullopt;
+  CgroupMount mount;
+  mount.root = unescape(before[3]);
+  mount.path = unescape(before[4]);
+  if (after[0] == "cgroup2") {
+    mount.version = 2;
+    return mount;
+  }
+  if (after[0] != "cgroup") return std::nullopt;
+  mount.version = 1;
+  // What of the options is a controller: everything but the generic ones.
+  constexpr std::array<std::string_view, 8> kGeneric = {
+      "rw", "ro", "relatime", "noprefix", "clone_children", "xattr", "cpuset_v2_mode", "favordynmods"};
+  for (const std::string_view option : split(after.back(), ",")) {
+    if (std::find(kGeneric.begin(), kGeneric.end(), option) != kGeneric.end()) continue;
+    if (option.starts_with("release_agent=")) continue;
+    mount.controllers.emplace_back(option);
+  }
+  return mount;
+}
+
+}  // namespace
+
+bool CgroupMount::has(std::string_view controller) const {
+  return std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
+}
+
+Result<CgroupHost> CgroupHost::detect() {
+  CgroupHost host;
+  struct statfs info = {};
+  if (::statfs(kCgroupTop, &info) == 0 && info.f_type == CGROUP2_SUPER_MAGIC) {
+    // The mount's root only matters with relative paths in a group namespace that is not ours; "/" is right for both
+    // the host and a namespace of one's own.
+    host.mounts_.push_back({2, unified_controllers(kCgroupTop), kCgroupTop, "/"});
+    return host;
+  }
+  TRY_ASSIGN(const std::string text, sys::read_file("/proc/self/mountinfo", kMaxMountinfoBytes));
+  for (const std::string_view line : split(text, "\n")) {
+    std::optional<CgroupMount> mount = parse_line(line);
+    if (!mount) continue;
+    // The first mount of a hierarchy counts; further ones are bind mounts (containers' own).
+    const bool known = std::any_of(host.mounts_.begin(), host.mounts_.end(), [&](const CgroupMount& other) {
+      return other.version == mount->version && other.controllers == mount->controllers;
+    });
+    if (!known) host.mounts_.push_back(std::move(*mount));
+  }
+  for (CgroupMount& mount : host.mounts_) {
+    if (mount.version == 2) mount.controllers = unified_controllers(mount.path);
+  }
+  if (host.mounts_.empty()) {
+    return errorf(ErrorKind::kUnsupported,
+                  "no control group file system is mounted: mount one (mount -t cgroup2 none {}) or run where there "
+                  "is one",
+                  kCgroupTop);
+  }
+  return host;
+}
+
+CgroupHost CgroupHost::from_mounts(std::vector<CgroupMount> mounts, bool fixture) {
+  CgroupHost host;
+  host.mounts_ = std::move(mounts);
+  host.fixture_ = fixture;
+  return host;
+}
+
+CgroupLayout CgroupHost::layout() const {
+  const bool v1 = std::any_of(mounts_.begin(), mounts_.end(), [](const CgroupMount& mount) {
+    return mount.version == 1 && std::any_of(mount.controllers.begin(), mount.controllers.end(),
+                                             [](const std::string& name) { return !name.starts_with("name="); });
+  });
+  if (!v1) return unified() != nullptr ? CgroupLayout::kUnified : CgroupLayout::kLegacy;
+  return unified() != nullptr ? CgroupLayout::kHybrid : CgroupLayout::kLegacy;
+}
+
+const CgroupMount* CgroupHost::find(std::string_view controller) const {
+  for (const CgroupMount& mount : mounts_) {
+    if (mount.has(controller)) return &mount;
+  }
+  return nullptr;
+}
+
+const CgroupMount* CgroupHost::unified() const {
+  for (const CgroupMount& mount : mounts_) {
+    if (mount.version == 2) return &mount;
+  }
+  return nullptr;
+}
+
+}  // namespace hull::isolation
