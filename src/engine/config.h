@@ -48,7 +48,8 @@ struct MountRequest {
 
 struct PortRequest {
   std::string host_ip;
-  uint16_t host_port = 0;  // 0: any free one
+  uint16_t host_port = 0;       // 0: any free one
+  uint16_t host_port_last = 0;  // more than host_port: the first free one of this range
   uint16_t container_port = 0;
   std::string protocol = "tcp";
 };
@@ -72,6 +73,7 @@ struct Config {
   std::optional<int> stop_timeout_s;
   bool tty = false, open_stdin = false, attach_stdin = false, attach_stdout = true, attach_stderr = true;
   bool init = false;
+  std::optional<oci::Box> console_size;  // of the terminal at the start; not kept
   // Where
   std::string name, platform;
   Isolation isolation = Isolation::kContainer;

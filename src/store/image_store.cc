@@ -219,11 +219,17 @@ Result<Image> StoreImpl::find(std::string_view text) {
     image.size = static_cast<uint64_t>(row.size);
     image.created = time_of(row.created_ns);
     // One statement for the three lists: preparing costs more than stepping.
-    TRY_ASSIGN(Statement lists, db_->prepare("SELECT 0, reference, 0 FROM tags WHERE image_id = ?1 UNION ALL "
-                                             "SELECT 1, reference, 0 FROM digests WHERE image_id = ?1 UNION ALL "
-                                             "SELECT 2, diff_id, position FROM image_layers WHERE image_id = ?1"));
+    TRY_ASSIGN(Statement lists, db_->prepare("SELECT 0, reference, 0, 0 FROM tags WHERE image_id = ?1 UNION ALL "
+                                             "SELECT 1, reference, 0, 0 FROM digests WHERE image_id = ?1 UNION ALL "
+                                             "SELECT 2, diff_id, position, size FROM image_layers JOIN layers "
+                                             "USING (diff_id) WHERE image_id = ?1"));
     lists.bind(1, row.id);
-    std::vector<std::pair<int64_t, Digest>> layers;
+    struct Layer {
+      int64_t position = 0;
+      Digest diff_id;
+      uint64_t size = 0;
+    };
+    std::vector<Layer> layers;
     while (true) {
       TRY_ASSIGN(const bool more, lists.step());
       if (!more) break;
@@ -236,12 +242,15 @@ Result<Image> StoreImpl::find(std::string_view text) {
           break;
         default: {
           TRY_ASSIGN(Digest diff_id, Digest::parse(lists.text(1)));
-          layers.emplace_back(lists.number(2), std::move(diff_id));
+          layers.push_back({lists.number(2), std::move(diff_id), static_cast<uint64_t>(lists.number(3))});
         }
       }
     }
-    std::sort(layers.begin(), layers.end());
-    for (auto& [position, diff_id] : layers) image.diff_ids.push_back(std::move(diff_id));
+    std::sort(layers.begin(), layers.end(), [](const Layer& a, const Layer& b) { return a.position < b.position; });
+    for (Layer& layer : layers) {
+      image.diff_ids.push_back(std::move(layer.diff_id));
+      image.layer_sizes.push_back(layer.size);
+    }
   }
   TRY_ASSIGN(image.config_json, config_text(image.id.str()));
   auto config = oci::parse_image_config(image.config_json);

@@ -30,11 +30,12 @@ struct Image {
   Digest id;               ///< digest of the image config, Docker's image id
   Digest manifest_digest;  ///< as pulled
   oci::ImageConfig config;
-  std::string config_json;           ///< verbatim
-  std::vector<std::string> tags;     ///< familiar references with tag: "busybox:latest"
-  std::vector<std::string> digests;  ///< familiar name@sha256:...
-  std::vector<Digest> diff_ids;      ///< layers, lowest first
-  uint64_t size = 0;                 ///< unpacked content of all layers, bytes
+  std::string config_json;            ///< verbatim
+  std::vector<std::string> tags;      ///< familiar references with tag: "busybox:latest"
+  std::vector<std::string> digests;   ///< familiar name@sha256:...
+  std::vector<Digest> diff_ids;       ///< layers, lowest first
+  std::vector<uint64_t> layer_sizes;  ///< of each, bytes; empty when the store does not know
+  uint64_t size = 0;                  ///< unpacked content of all layers, bytes
   std::chrono::system_clock::time_point created;
 };
 

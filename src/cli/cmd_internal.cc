@@ -1,0 +1,116 @@
+// help, and what Hull's own programs, shells and packages call: internal cleanup, complete, completion, man.
+#include "base/error_format.h"
+#include "cli/commands.h"
+#include "cli/complete.h"
+#include "sys/file.h"
+
+namespace hull::cli {
+namespace {
+
+Result<int> help_main(Context& context, const Parsed& parsed) {
+  if (parsed.arguments.empty()) {
+    print_overview(context.out);
+    return 0;
+  }
+  const std::vector<std::string_view> words(parsed.arguments.begin(), parsed.arguments.end());
+  const Found found = find_command(words);
+  if (found.command != nullptr && found.words == words.size()) {
+    print_command_help(context.out, *found.command);
+    return 0;
+  }
+  if (found.group != nullptr && words.size() == 1) {
+    print_group_help(context.out, *found.group);
+    return 0;
+  }
+  return errorf(ErrorKind::kNotFound, "unknown help topic: {}", fmt::join(words, " "));
+}
+
+Result<int> cleanup_main(Context& context, const Parsed& parsed) {
+  TRY_ASSIGN(engine::Engine * engine, context.engine());
+  // Looking at a workload repairs what its end left behind; with --rm it is removed.
+  const std::string& id = parsed.arguments[0];
+  auto details = engine->inspect(id);
+  if (!details.ok()) {
+    if (details.error().kind() == ErrorKind::kNotFound) return 0;
+    return std::move(details).error();
+  }
+  const auto status = details->summary.status;
+  if (details->config.auto_remove && status != engine::Status::kRunning && status != engine::Status::kPaused) {
+    TRY(engine->remove(id, true, true));
+  }
+  return 0;
+}
+
+Result<int> completion_main(Context& context, const Parsed& parsed) {
+  TRY_ASSIGN(const std::string script, completion_script(parsed.arguments[0]));
+  context.out.write(script);
+  return 0;
+}
+
+Result<int> complete_main(Context& context, const Parsed& parsed) {
+  for (const std::string& line : complete(context, parsed.arguments)) context.out.print("{}\n", line);
+  return 0;
+}
+
+Result<int> man_main(Context& context, const Parsed& parsed) {
+  const std::string& folder = parsed.arguments[0];
+  TRY(sys::make_dirs(folder, 0755));
+  const auto write = [&](const std::string& name, const std::string& page) {
+    return sys::replace_file(folder + "/" + name, page, 0644, false);
+  };
+  TRY(write("hull.1", man_overview()));
+  int count = 1;
+  for (const Command* command : all_commands()) {
+    if (command->section == Section::kInternal && command != &kHelp) continue;
+    TRY(write(man_name(*command) + ".1", man_page(*command)));
+    ++count;
+  }
+  context.out.print("{} pages in {}\n", count, folder);
+  return 0;
+}
+
+}  // namespace
+
+constinit const Command kHelp = {.path = "help",
+                                 .arguments = "[COMMAND]",
+                                 .summary = "Show help for Hull or for a command",
+                                 .most = 2,
+                                 .complete = Complete::kCommand,
+                                 .section = Section::kInternal,
+                                 .run = help_main};
+
+constinit const Command kInternalCleanup = {.path = "internal cleanup",
+                                            .arguments = "ID",
+                                            .summary = "Clean up after a workload that ended",
+                                            .least = 1,
+                                            .most = 1,
+                                            .section = Section::kInternal,
+                                            .run = cleanup_main};
+
+constinit const Command kInternalComplete = {.path = "internal complete",
+                                             .arguments = "[WORD...]",
+                                             .summary = "Print what may stand in place of the last word",
+                                             .most = -1,
+                                             .stop_at_first_argument = true,
+                                             .section = Section::kInternal,
+                                             .run = complete_main};
+
+constinit const Command kInternalCompletion = {.path = "internal completion",
+                                               .aliases = "completion",
+                                               .arguments = "bash|zsh|fish",
+                                               .summary = "Print the completion script of a shell",
+                                               .least = 1,
+                                               .most = 1,
+                                               .section = Section::kInternal,
+                                               .run = completion_main};
+
+constinit const Command kInternalMan = {.path = "internal man",
+                                        .arguments = "FOLDER",
+                                        .summary = "Write the man pages into a folder",
+                                        .least = 1,
+                                        .most = 1,
+                                        .complete = Complete::kFolder,
+                                        .section = Section::kInternal,
+                                        .run = man_main};
+
+}  // namespace hull::cli

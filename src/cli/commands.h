@@ -1,0 +1,23 @@
+#pragma once
+// The commands of this room, each defined beside the function that does it.
+
+#include "cli/command.h"
+
+namespace hull::cli {
+
+// cmd_run.cc, cmd_exec.cc
+extern const Command kRun, kCreate, kStart, kAttach, kExec;
+// cmd_lifecycle.cc
+extern const Command kStop, kRestart, kKill, kPause, kUnpause, kWait, kRemove, kContainerPrune;
+// cmd_list.cc, cmd_logs.cc, cmd_inspect.cc, cmd_stats.cc
+extern const Command kPs, kPort, kTop, kLogs, kInspect, kContainerInspect, kStats;
+// cmd_images.cc
+extern const Command kImages, kImageInspect, kHistory, kRemoveImage, kTag, kImagePrune;
+// cmd_volume.cc, cmd_network.cc
+extern const Command kVolumeCreate, kVolumeInspect, kVolumeList, kVolumePrune, kVolumeRemove;
+extern const Command kNetworkInspect, kNetworkList;
+// cmd_system.cc, cmd_internal.cc
+extern const Command kVersion, kInfo, kDoctor, kSystemCheck, kSystemDf, kSystemPrune;
+extern const Command kHelp, kInternalCleanup, kInternalComplete, kInternalCompletion, kInternalMan;
+
+}  // namespace hull::cli

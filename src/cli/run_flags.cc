@@ -1,0 +1,267 @@
+// The flags of run and create: one row each, with the function that takes its value into the request.
+#include "cli/commands.h"
+#include "cli/run_setters.h"
+
+namespace hull::cli {
+namespace {
+
+using namespace setters;  // NOLINT(google-build-using-namespace): the two files are one
+
+constexpr int64_t kMost = int64_t{1} << 62;
+
+using enum Group;
+
+/// The rarer members of a flag.
+struct More {
+  ValueKind kind = ValueKind::kText;
+  bool repeatable = false, hidden = false;
+  Complete complete = Complete::kNothing;
+  View words, fallback;
+};
+
+/// A switch has no metavar.
+consteval Flag row(Group group, View name, char short_name, View metavar, View help, RunSetter set, More more = {}) {
+  return {.name = name,
+          .short_name = short_name,
+          .kind = metavar.empty() ? ValueKind::kBool : more.kind,
+          .metavar = metavar,
+          .help = help,
+          .group = group,
+          .repeatable = more.repeatable,
+          .hidden = more.hidden,
+          .complete = more.complete,
+          .words = more.words,
+          .fallback = more.fallback,
+          .set = set};
+}
+
+constexpr Flag kTable[] = {
+    row(kGeneral, "cidfile", 0, "FILE", "Write the workload's id to this file; it must not exist",
+        own_text<&RunOptions::cidfile>, {.complete = Complete::kFile}),
+    row(kGeneral, "name", 0, "NAME", "Name of the workload; one is made up otherwise", set_name),
+    row(kGeneral, "platform", 0, "OS/ARCH[/VARIANT]", "Take this platform from a multi-platform image", set_platform,
+        {.complete = Complete::kWords, .words = "linux/amd64 linux/arm64 linux/arm/v7"}),
+    row(kGeneral, "pull", 0, "WHEN", "Pull the image before running", set_pull,
+        {.complete = Complete::kWords, .words = "always missing never", .fallback = "missing"}),
+    row(kGeneral, "quiet", 'q', "", "No progress while pulling", own_on_off<&RunOptions::quiet>),
+    row(kGeneral, "rm", 0, "", "Remove the workload and its anonymous volumes when it exits",
+        on_off<&Config::auto_remove>),
+    row(kGeneral, "label", 'l', "KEY=VALUE", "Attach a label", set_label, {.repeatable = true}),
+    row(kGeneral, "label-file", 0, "FILE", "Attach the labels of a file, KEY=VALUE a line",
+        own_list<&RunOptions::label_files>, {.repeatable = true, .complete = Complete::kFile}),
+    row(kGeneral, "annotation", 0, "KEY=VALUE", "Add an annotation to the OCI runtime configuration",
+        pairs<&Config::annotations>, {.repeatable = true}),
+    row(kGeneral, "isolation", 0, "KIND", "Behind which wall it runs", set_isolation,
+        {.complete = Complete::kWords, .words = "container", .fallback = "container"}),
+    row(kGeneral, "runtime", 0, "PROGRAM", "OCI runtime to use instead of hull-oci", text<&Config::runtime>,
+        {.complete = Complete::kFile}),
+    row(kProcess, "attach", 'a', "STREAM", "Attach only to these streams", set_attach,
+        {.repeatable = true, .complete = Complete::kWords, .words = "stdin stdout stderr"}),
+    row(kProcess, "detach-keys", 0, "KEYS", "Keys that leave the workload running", set_detach_keys,
+        {.fallback = "ctrl-p,ctrl-q"}),
+    row(kProcess, "entrypoint", 0, "PROGRAM", "Run this instead of the image's entry point; empty clears it",
+        set_entrypoint),
+    row(kProcess, "env", 'e', "NAME[=VALUE]", "Set an environment variable, or pass the caller's on", set_env,
+        {.repeatable = true}),
+    row(kProcess, "env-file", 0, "FILE", "Set the variables of a file, NAME=VALUE a line",
+        own_list<&RunOptions::env_files>, {.repeatable = true, .complete = Complete::kFile}),
+    row(kProcess, "init", 0, "", "Run a small init that forwards signals and reaps processes", on_off<&Config::init>),
+    row(kProcess, "interactive", 'i', "", "Keep standard input open", set_interactive),
+    row(kProcess, "stop-signal", 0, "SIGNAL", "Signal that stops it", text<&Config::stop_signal>,
+        {.complete = Complete::kSignal, .fallback = "the image's, or SIGTERM"}),
+    row(kProcess, "stop-timeout", 0, "SECONDS", "How long a stop waits before it kills; -1 for ever",
+        optional_number<&Config::stop_timeout_s, -1, 1 << 30, int>, {.kind = ValueKind::kInt, .fallback = "10"}),
+    row(kProcess, "tty", 't', "", "Allocate a pseudo-terminal", on_off<&Config::tty>),
+    row(kProcess, "user", 'u', "USER[:GROUP]", "User name or uid, and group name or gid", text<&Config::user>),
+    row(kProcess, "group-add", 0, "GROUP", "Join this group too", list<&Config::groups_add>, {.repeatable = true}),
+    row(kProcess, "workdir", 'w', "FOLDER", "Working folder in the container", set_workdir),
+    row(kFiles, "mount", 0, "KEY=VALUE,...",
+        "Mount a folder, a volume or a tmpfs: type=bind|volume|tmpfs, source=, target=, readonly, ...", set_mount,
+        {.repeatable = true}),
+    row(kFiles, "read-only", 0, "", "Mount the root file system read-only", on_off<&Config::read_only_rootfs>),
+    row(kFiles, "shm-size", 0, "SIZE", "Size of /dev/shm", set_shm_size, {.kind = ValueKind::kSize, .fallback = "64m"}),
+    row(kFiles, "tmpfs", 0, "FOLDER[:OPTIONS]", "Mount a tmpfs", set_tmpfs, {.repeatable = true}),
+    row(kFiles, "volume", 'v', "[SOURCE:]TARGET[:OPTIONS]", "Mount a folder of this machine or a named volume",
+        set_volume, {.repeatable = true, .complete = Complete::kVolume}),
+    row(kFiles, "volume-driver", 0, "NAME", "Driver of the volumes that are made", set_volume_driver,
+        {.complete = Complete::kWords, .words = "local", .fallback = "local"}),
+    row(kFiles, "volumes-from", 0, "WORKLOAD[:ro|rw]", "Mount the volumes of another workload",
+        list<&Config::volumes_from>, {.repeatable = true, .complete = Complete::kWorkload}),
+    row(kNetwork, "add-host", 0, "HOST:IP", "Add a line to /etc/hosts; the IP may be host-gateway", set_add_host,
+        {.repeatable = true}),
+    row(kNetwork, "dns", 0, "IP", "Name server", set_dns, {.repeatable = true}),
+    row(kNetwork, "dns-opt", 0, "OPTION", "Resolver option", list<&Config::dns_options>,
+        {.repeatable = true, .hidden = true}),
+    row(kNetwork, "dns-option", 0, "OPTION", "Resolver option", list<&Config::dns_options>, {.repeatable = true}),
+    row(kNetwork, "dns-search", 0, "DOMAIN", "Search domain; . for none", list<&Config::dns_search>,
+        {.repeatable = true}),
+    row(kNetwork, "domainname", 0, "NAME", "NIS domain name", text<&Config::domainname>),
+    row(kNetwork, "expose", 0, "PORT[-PORT][/PROTOCOL]", "Note that it listens here, for --publish-all", set_expose,
+        {.repeatable = true}),
+    row(kNetwork, "hostname", 'h', "NAME", "Host name", set_hostname),
+    row(kNetwork, "ip", 0, "IP", "IPv4 address in the network", set_ip),
+    row(kNetwork, "ip6", 0, "IP", "IPv6 address in the network", set_ip6),
+    row(kNetwork, "mac-address", 0, "MAC", "Link-layer address", set_mac),
+    row(kNetwork, "net", 0, "NETWORK", "Network to join", set_network,
+        {.hidden = true, .complete = Complete::kNetwork}),
+    row(kNetwork, "network", 0, "NETWORK", "bridge, none, host or container:NAME", set_network,
+        {.complete = Complete::kNetwork, .fallback = "bridge"}),
+    row(kNetwork, "publish", 'p', "[[IP:]HOST:]PORT[/PROTOCOL]", "Publish a port or a range of ports on the host",
+        set_publish, {.repeatable = true}),
+    row(kNetwork, "publish-all", 'P', "", "Publish every exposed port on a free port of the host",
+        on_off<&Config::publish_all>),
+    row(kLimits, "blkio-weight", 0, "WEIGHT", "Share of block I/O, 10 to 1000; 0 for none", set_blkio_weight,
+        {.kind = ValueKind::kInt}),
+    row(kLimits, "blkio-weight-device", 0, "DEVICE:WEIGHT", "Share of block I/O on one device", set_blkio_weight_device,
+        {.repeatable = true}),
+    row(kLimits, "cpu-period", 0, "MICROSECONDS", "Period of the CPU quota", number<&Config::cpu_period, 0, kMost>,
+        {.kind = ValueKind::kInt}),
+    row(kLimits, "cpu-quota", 0, "MICROSECONDS", "CPU time in each period", number<&Config::cpu_quota, -1, kMost>,
+        {.kind = ValueKind::kInt}),
+    row(kLimits, "cpu-rt-period", 0, "MICROSECONDS", "Period of real-time CPU time",
+        number<&Config::cpu_rt_period, 0, kMost>, {.kind = ValueKind::kInt}),
+    row(kLimits, "cpu-rt-runtime", 0, "MICROSECONDS", "Real-time CPU time in each period",
+        number<&Config::cpu_rt_runtime, 0, kMost>, {.kind = ValueKind::kInt}),
+    row(kLimits, "cpu-shares", 'c', "SHARES", "Relative weight of CPU time", number<&Config::cpu_shares, 0, 262144>,
+        {.kind = ValueKind::kInt}),
+    row(kLimits, "cpus", 0, "NUMBER", "How many CPUs it may use, such as 1.5", set_cpus),
+    row(kLimits, "cpuset-cpus", 0, "LIST", "CPUs it runs on, such as 0-3,5", text<&Config::cpuset_cpus>),
+    row(kLimits, "cpuset-mems", 0, "LIST", "Memory nodes it uses", text<&Config::cpuset_mems>),
+    row(kLimits, "device-read-bps", 0, "DEVICE:SIZE", "Bytes a second read from a device",
+        device_rate<&Config::device_read_bps, true>, {.repeatable = true}),
+    row(kLimits, "device-read-iops", 0, "DEVICE:NUMBER", "Reads a second from a device",
+        device_rate<&Config::device_read_iops, false>, {.repeatable = true}),
+    row(kLimits, "device-write-bps", 0, "DEVICE:SIZE", "Bytes a second written to a device",
+        device_rate<&Config::device_write_bps, true>, {.repeatable = true}),
+    row(kLimits, "device-write-iops", 0, "DEVICE:NUMBER", "Writes a second to a device",
+        device_rate<&Config::device_write_iops, false>, {.repeatable = true}),
+    row(kLimits, "memory", 'm', "SIZE", "Limit of memory", size<&Config::memory>, {.kind = ValueKind::kSize}),
+    row(kLimits, "memory-reservation", 0, "SIZE", "Memory it should get back to when memory is short",
+        size<&Config::memory_reservation>, {.kind = ValueKind::kSize}),
+    row(kLimits, "memory-swap", 0, "SIZE", "Limit of memory and swap together; -1 for unlimited swap", set_memory_swap,
+        {.kind = ValueKind::kSize}),
+    row(kLimits, "memory-swappiness", 0, "NUMBER", "How eagerly it is swapped out, 0 to 100", set_swappiness,
+        {.kind = ValueKind::kInt, .fallback = "-1"}),
+    row(kLimits, "oom-kill-disable", 0, "", "Let it hang instead of killing it when memory is out",
+        on_off<&Config::oom_kill_disable>),
+    row(kLimits, "oom-score-adj", 0, "NUMBER", "How likely it is killed when memory is out, -1000 to 1000",
+        optional_number<&Config::oom_score_adj, -1000, 1000, int>, {.kind = ValueKind::kInt}),
+    row(kLimits, "pids-limit", 0, "NUMBER", "Most processes and threads; -1 for any number", set_pids_limit,
+        {.kind = ValueKind::kInt}),
+    row(kLimits, "ulimit", 0, "NAME=SOFT[:HARD]", "Resource limit of its processes", set_ulimit,
+        {.repeatable = true,
+         .complete = Complete::kWords,
+         .words = "core= cpu= data= fsize= memlock= nofile= nproc= stack="}),
+    row(kRights, "cap-add", 0, "CAPABILITY", "Add a capability, or ALL", list<&Config::cap_add>,
+        {.repeatable = true, .complete = Complete::kCapability}),
+    row(kRights, "cap-drop", 0, "CAPABILITY", "Drop a capability, or ALL", list<&Config::cap_drop>,
+        {.repeatable = true, .complete = Complete::kCapability}),
+    row(kRights, "device", 0, "HOST[:CONTAINER][:rwm]", "Add a device of the host", set_device,
+        {.repeatable = true, .complete = Complete::kFile}),
+    row(kRights, "device-cgroup-rule", 0, "RULE", "Allow devices, such as 'c 1:3 rwm'", set_device_rule,
+        {.repeatable = true}),
+    row(kRights, "privileged", 0, "", "All capabilities, all devices, no seccomp profile, nothing masked",
+        on_off<&Config::privileged>),
+    row(kRights, "security-opt", 0, "KEY=VALUE",
+        "seccomp=FILE|unconfined, apparmor=, label=, no-new-privileges, systempaths=unconfined", set_security,
+        {.repeatable = true,
+         .complete = Complete::kWords,
+         .words = "no-new-privileges seccomp=unconfined apparmor=unconfined label=disable systempaths=unconfined"}),
+    row(kNamespaces, "cgroup-parent", 0, "CGROUP", "Control group above its own", text<&Config::cgroup_parent>),
+    row(kNamespaces, "cgroupns", 0, "MODE", "Cgroup namespace", set_cgroupns,
+        {.complete = Complete::kWords, .words = "host private"}),
+    row(kNamespaces, "ipc", 0, "MODE", "IPC namespace: none, private, shareable, host or container:NAME", set_ipc,
+        {.complete = Complete::kWords, .words = "none private shareable host"}),
+    row(kNamespaces, "pid", 0, "MODE", "PID namespace: host or container:NAME", set_pid,
+        {.complete = Complete::kWords, .words = "host"}),
+    row(kNamespaces, "sysctl", 0, "NAME=VALUE", "Kernel parameter of its namespaces", set_sysctl, {.repeatable = true}),
+    row(kNamespaces, "userns", 0, "MODE", "User namespace", set_userns,
+        {.complete = Complete::kWords, .words = "host"}),
+    row(kNamespaces, "uts", 0, "MODE", "UTS namespace", set_uts, {.complete = Complete::kWords, .words = "host"}),
+    row(kLogs, "log-driver", 0, "DRIVER", "Where its output is kept", set_log_driver,
+        {.complete = Complete::kWords, .words = "json-file none", .fallback = "json-file"}),
+    row(kLogs, "log-opt", 0, "KEY=VALUE", "max-size=SIZE, max-file=NUMBER", set_log_option,
+        {.repeatable = true, .complete = Complete::kWords, .words = "max-size= max-file="}),
+    row(kGeneral, "no-healthcheck", 0, "", "Ignore the image's health check (Hull runs none yet)",
+        own_on_off<&RunOptions::no_healthcheck>),
+    row(kLater, "health-cmd", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "health-interval", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "health-retries", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "health-start-interval", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "health-start-period", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "health-timeout", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
+    row(kLater, "gpus", 0, "VALUE", "In a later version", refuse_version, {.repeatable = true}),
+    row(kLater, "storage-opt", 0, "VALUE", "In a later version", refuse_version, {.repeatable = true}),
+    row(kLater, "restart", 0, "POLICY", "Restart policy; only no in this version", set_restart, {.fallback = "no"}),
+    row(kLater, "vm", 0, "", "Run as a virtual machine", set_vm),
+    row(kLater, "link", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
+    row(kLater, "link-local-ip", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
+    row(kLater, "net-alias", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
+    row(kLater, "network-alias", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
+    row(kLater, "use-api-socket", 0, "", "In a later version", refuse_version),
+    row(kGeneral, "kernel-memory", 0, "SIZE", "", refuse_kernel_memory, {.hidden = true}),
+    row(kGeneral, "cpu-count", 0, "VALUE", "", refuse_windows, {.hidden = true}),
+    row(kGeneral, "cpu-percent", 0, "VALUE", "", refuse_windows, {.hidden = true}),
+    row(kGeneral, "io-maxbandwidth", 0, "VALUE", "", refuse_windows, {.hidden = true}),
+    row(kGeneral, "io-maxiops", 0, "VALUE", "", refuse_windows, {.hidden = true}),
+    row(kGeneral, "disable-content-trust", 0, "", "", set_content_trust, {.hidden = true}),
+};
+
+// What only `run` takes: how the command itself behaves.
+constexpr Flag kRunOnly[] = {
+    {.name = "detach",
+     .short_name = 'd',
+     .help = "Run in the background and print the id",
+     .set = own_on_off<&RunOptions::detach>},
+    {.name = "sig-proxy",
+     .help = "Pass the signals that this command gets on to the workload",
+     .group = Group::kProcess,
+     .fallback = "true",
+     .set = own_on_off<&RunOptions::sig_proxy>},
+    {.name = "timings", .help = "Print to standard error where the time went", .set = own_on_off<&RunOptions::timings>},
+};
+
+constexpr std::span<const Flag> kRunTables[] = {kRunOnly, kTable};
+constexpr std::span<const Flag> kCreateTables[] = {kTable};
+
+}  // namespace
+
+constinit const Command kRun = {
+    .path = "run",
+    .aliases = "container run",
+    .arguments = "IMAGE [COMMAND] [ARG...]",
+    .summary = "Create and run a new workload from an image",
+    .description =
+        "Makes a workload from the image, which is pulled when the store does not have it, and starts it. In the "
+        "foreground the caller's standard output and error are the workload's; with -i standard input too; with -t "
+        "they are a pseudo-terminal. Signals that the command gets go to the workload (--sig-proxy). The detach keys "
+        "(ctrl-p ctrl-q) leave a workload with a terminal running and end the command.\n\n"
+        "The exit code is the program's own (128 and the signal's number when a signal ended it); 125 when Hull could "
+        "not run it, 126 when the program can't be executed, 127 when it is not there.",
+    .examples =
+        "hull run --rm -it debian bash\n"
+        "hull run -d --name web -p 8080:80 -v site:/usr/share/nginx/html:ro nginx\n"
+        "hull run --rm --network none --read-only -m 256m --cpus 1.5 busybox true\n",
+    .flags = kRunTables,
+    .least = 1,
+    .most = -1,
+    .stop_at_first_argument = true,
+    .complete = Complete::kImage,
+    .section = Section::kCommon,
+    .run = run_main};
+
+constinit const Command kCreate = {
+    .path = "create",
+    .aliases = "container create",
+    .arguments = "IMAGE [COMMAND] [ARG...]",
+    .summary = "Create a new workload",
+    .description = "Makes a workload as 'hull run' does, prints its id and does not start it.",
+    .examples = "id=$(hull create busybox echo hello)\nhull start -a $id\n",
+    .flags = kCreateTables,
+    .least = 1,
+    .most = -1,
+    .stop_at_first_argument = true,
+    .complete = Complete::kImage,
+    .run = create_main};
+
+}  // namespace hull::cli

@@ -1,0 +1,368 @@
+#pragma once
+// How the value of each flag of run and create gets into the request. Only run_flags.cc includes this.
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+
+#include "base/error_format.h"
+#include "base/units.h"
+#include "cli/detach_keys.h"
+#include "cli/run_options.h"
+#include "cli/text.h"
+#include "cli/values.h"
+
+namespace hull::cli::setters {
+
+using engine::Config;
+using Options = RunOptions;
+using View = std::string_view;
+using Done = Result<void>;
+
+// Setters by the type of the member they fill.
+template <auto Member>
+inline Done text(Options& options, View value) {
+  options.config.*Member = std::string(value);
+  return {};
+}
+template <auto Member>
+inline Done list(Options& options, View value) {
+  (options.config.*Member).emplace_back(value);
+  return {};
+}
+template <auto Member>
+inline Done own_list(Options& options, View value) {
+  (options.*Member).emplace_back(value);
+  return {};
+}
+template <auto Member>
+inline Done own_text(Options& options, View value) {
+  options.*Member = std::string(value);
+  return {};
+}
+template <auto Member>
+inline Done on_off(Options& options, View value) {
+  options.config.*Member = parse_bool(value).value_or(false);
+  return {};
+}
+template <auto Member>
+inline Done own_on_off(Options& options, View value) {
+  options.*Member = parse_bool(value).value_or(false);
+  return {};
+}
+template <auto Member, int64_t Least, int64_t Most>
+inline Done number(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, Least, Most));
+  options.config.*Member = static_cast<std::remove_reference_t<decltype(options.config.*Member)>>(parsed);
+  return {};
+}
+/// For std::optional<int...> members.
+template <auto Member, int64_t Least, int64_t Most, typename T>
+inline Done optional_number(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, Least, Most));
+  options.config.*Member = static_cast<T>(parsed);
+  return {};
+}
+template <auto Member>
+inline Done size(Options& options, View value) {
+  TRY_ASSIGN(options.config.*Member, parse_size(value));
+  return {};
+}
+template <auto Member, bool Bytes>
+inline Done device_rate(Options& options, View value) {
+  TRY_ASSIGN(auto rate, parse_device_rate(value, Bytes));
+  (options.config.*Member).push_back(std::move(rate));
+  return {};
+}
+template <auto Member>
+inline Done pairs(Options& options, View value) {
+  TRY_ASSIGN(auto pair, parse_pair(value));
+  (options.config.*Member).insert_or_assign(std::move(pair.first), std::move(pair.second));
+  return {};
+}
+/// One of a few words, or (Container) container:ID.
+template <auto Member, bool Container>
+inline Done mode(Options& options, View value, std::initializer_list<View> words) {
+  const bool known = value.empty() || std::find(words.begin(), words.end(), value) != words.end() ||
+                     (Container && value.starts_with("container:") && value.size() > 10);
+  if (!known) {
+    return errorf(ErrorKind::kInvalid, "unknown mode \"{:.80}\" (expected {}{})", value, fmt::join(words, ", "),
+                  Container ? " or container:NAME" : "");
+  }
+  options.config.*Member = std::string(value);
+  return {};
+}
+
+inline Done refuse_version(Options&, View value) {
+  if (value == "false") return {};
+  return errorf(ErrorKind::kUnsupported, "this comes with a later version of Hull");
+}
+inline Done refuse_windows(Options&, View) { return errorf(ErrorKind::kUnsupported, "this is for Windows only"); }
+inline Done refuse_user_networks(Options&, View) {
+  return errorf(ErrorKind::kUnsupported, "this comes with user-defined networks, in a later version of Hull");
+}
+inline Done refuse_health(Options&, View value) {
+  if (value == "0" || value == "0s" || value.empty()) return {};
+  return errorf(ErrorKind::kUnsupported, "health checks come with a later version of Hull");
+}
+
+inline Done set_attach(Options& options, View value) {
+  const std::string stream = lower(value);
+  if (stream != "stdin" && stream != "stdout" && stream != "stderr") {
+    return errorf(ErrorKind::kInvalid, "valid streams are STDIN, STDOUT and STDERR");
+  }
+  options.attach.push_back(stream);
+  return {};
+}
+inline Done set_interactive(Options& options, View value) {
+  options.config.open_stdin = parse_bool(value).value_or(false);
+  return {};
+}
+inline Done set_entrypoint(Options& options, View value) {
+  options.config.entrypoint = std::vector<std::string>{std::string(value)};
+  return {};
+}
+inline Done set_env(Options& options, View value) {
+  TRY_ASSIGN(auto entry, parse_env(value, lookup_environment));
+  options.env.push_back(std::move(entry));
+  return {};
+}
+inline Done set_label(Options& options, View value) {
+  TRY(parse_pair(value));
+  options.labels.emplace_back(value);
+  return {};
+}
+inline Done set_name(Options& options, View value) {
+  if (value.starts_with('/')) value.remove_prefix(1);
+  TRY(check_name(value));
+  options.config.name = value;
+  return {};
+}
+inline Done set_pull(Options& options, View value) {
+  if (value == "always") {
+    options.pull = engine::PullPolicy::kAlways;
+  } else if (value == "missing" || value.empty()) {
+    options.pull = engine::PullPolicy::kMissing;
+  } else if (value == "never") {
+    options.pull = engine::PullPolicy::kNever;
+  } else {
+    return errorf(ErrorKind::kInvalid, "must be one of \"always\", \"missing\" or \"never\"");
+  }
+  return {};
+}
+inline Done set_platform(Options& options, View value) {
+  if (!value.empty()) TRY(oci::parse_platform(value));
+  options.config.platform = value;
+  return {};
+}
+inline Done set_restart(Options&, View value) {
+  if (value.empty() || value == "no") return {};
+  const View policy = value.substr(0, value.find(':'));
+  if (policy == "always" || policy == "unless-stopped" || policy == "on-failure") {
+    return errorf(ErrorKind::kUnsupported, "restart policies come with a later version of Hull; only \"no\" is there");
+  }
+  return errorf(ErrorKind::kInvalid, "unknown policy '{:.80}'; use 'no'", value);
+}
+inline Done set_isolation(Options& options, View value) {
+  if (value.empty() || value == "default" || value == "container") {
+    options.config.isolation = engine::Isolation::kContainer;
+    return {};
+  }
+  if (value == "vm") {
+    return errorf(ErrorKind::kUnsupported, "virtual machines come with a later version of Hull");
+  }
+  return errorf(ErrorKind::kInvalid, "unknown isolation '{:.80}' (container)", value);
+}
+inline Done set_vm(Options&, View value) {
+  if (value == "false") return {};
+  return errorf(ErrorKind::kUnsupported,
+                "virtual machines come with a later version of Hull; leave --vm out to run a "
+                "container");
+}
+inline Done set_cgroupns(Options& options, View value) {
+  return mode<&Config::cgroupns_mode, false>(options, value, {"host", "private"});
+}
+inline Done set_ipc(Options& options, View value) {
+  return mode<&Config::ipc_mode, true>(options, value, {"none", "private", "shareable", "host"});
+}
+inline Done set_pid(Options& options, View value) { return mode<&Config::pid_mode, true>(options, value, {"host"}); }
+inline Done set_uts(Options& options, View value) { return mode<&Config::uts_mode, false>(options, value, {"host"}); }
+inline Done set_userns(Options& options, View value) {
+  return mode<&Config::userns_mode, false>(options, value, {"host"});
+}
+inline Done set_workdir(Options& options, View value) {
+  if (!value.starts_with('/')) {
+    return errorf(ErrorKind::kInvalid, "the working directory is invalid, it needs to be an absolute path");
+  }
+  options.config.working_dir = value;
+  return {};
+}
+inline Done set_hostname(Options& options, View value) {
+  // RFC 1123 labels; the kernel takes 64 characters (__NEW_UTS_LEN).
+  const auto good = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_';
+  };
+  if (value.size() > 64 || !std::all_of(value.begin(), value.end(), good)) {
+    return errorf(ErrorKind::kInvalid, "a host name has at most 64 letters, digits, dots and dashes");
+  }
+  options.config.hostname = value;
+  return {};
+}
+inline Done set_volume(Options& options, View value) {
+  TRY_ASSIGN(auto mount, parse_volume(value));
+  options.config.mounts.push_back(std::move(mount));
+  return {};
+}
+inline Done set_mount(Options& options, View value) {
+  TRY_ASSIGN(auto mount, parse_mount(value));
+  options.config.mounts.push_back(std::move(mount));
+  return {};
+}
+inline Done set_tmpfs(Options& options, View value) {
+  TRY_ASSIGN(auto mount, parse_tmpfs(value));
+  options.config.mounts.push_back(std::move(mount));
+  return {};
+}
+inline Done set_volume_driver(Options& options, View value) {
+  if (!value.empty() && value != "local") {
+    return errorf(ErrorKind::kUnsupported, "there is no volume driver '{:.80}', only local", value);
+  }
+  options.volume_driver = value;
+  return {};
+}
+inline Done set_publish(Options& options, View value) {
+  TRY_ASSIGN(auto ports, parse_publish(value));
+  std::move(ports.begin(), ports.end(), std::back_inserter(options.config.ports));
+  return {};
+}
+inline Done set_expose(Options& options, View value) {
+  TRY_ASSIGN(auto ports, parse_expose(value));
+  for (std::string& port : ports) {
+    auto& all = options.config.exposed_ports;
+    if (std::find(all.begin(), all.end(), port) == all.end()) all.push_back(std::move(port));
+  }
+  return {};
+}
+inline Done set_network(Options& options, View value) { return apply_network(options.config, value); }
+inline Done set_add_host(Options& options, View value) {
+  TRY_ASSIGN(auto host, parse_extra_host(value));
+  options.config.extra_hosts.push_back(std::move(host));
+  return {};
+}
+inline Done set_dns(Options& options, View value) {
+  TRY(check_ip(value));
+  options.config.dns.emplace_back(value);
+  return {};
+}
+inline Done set_ip(Options& options, View value) {
+  TRY(check_ip(value, AF_INET));
+  options.config.ip = value;
+  return {};
+}
+inline Done set_ip6(Options& options, View value) {
+  TRY(check_ip(value, AF_INET6));
+  options.config.ip6 = value;
+  return {};
+}
+inline Done set_mac(Options& options, View value) {
+  TRY(check_mac(trim(value)));
+  options.config.mac_address = trim(value);
+  return {};
+}
+inline Done set_device(Options& options, View value) {
+  TRY_ASSIGN(auto device, parse_device(value));
+  options.config.devices.push_back(std::move(device));
+  return {};
+}
+inline Done set_device_rule(Options& options, View value) {
+  TRY(check_device_cgroup_rule(value));
+  options.config.device_cgroup_rules.emplace_back(value);
+  return {};
+}
+inline Done set_security(Options& options, View value) {
+  TRY_ASSIGN(auto option, parse_security_option(value));
+  options.config.security_opt.push_back(std::move(option));
+  return {};
+}
+inline Done set_sysctl(Options& options, View value) {
+  if (value.find('=') == View::npos) return errorf(ErrorKind::kInvalid, "expected NAME=VALUE, not '{:.80}'", value);
+  return pairs<&Config::sysctls>(options, value);
+}
+inline Done set_ulimit(Options& options, View value) {
+  TRY_ASSIGN(auto limit, parse_ulimit(value));
+  auto& all = options.config.ulimits;
+  std::erase_if(all, [&](const engine::Ulimit& one) { return one.name == limit.name; });
+  all.push_back(std::move(limit));
+  return {};
+}
+inline Done set_cpus(Options& options, View value) {
+  TRY_ASSIGN(options.config.nano_cpus, parse_cpus(value));
+  return {};
+}
+inline Done set_memory_swap(Options& options, View value) {
+  if (value == "-1") {
+    options.config.memory_swap = -1;
+    return {};
+  }
+  return size<&Config::memory_swap>(options, value);
+}
+inline Done set_swappiness(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, -1, 100));
+  if (parsed >= 0) options.config.memory_swappiness = parsed;
+  return {};
+}
+inline Done refuse_kernel_memory(Options&, View) {
+  return errorf(ErrorKind::kUnsupported, "the kernel has no such limit any more; --memory covers kernel memory too");
+}
+inline Done set_pids_limit(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, -1, 1LL << 40));
+  options.config.pids_limit = std::max<int64_t>(parsed, 0);  // -1 and 0: no limit
+  return {};
+}
+inline Done set_blkio_weight(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, 0, 1000));
+  if (parsed > 0 && parsed < 10) return errorf(ErrorKind::kInvalid, "range of blkio weight is from 10 to 1000");
+  options.config.blkio_weight = static_cast<uint16_t>(parsed);
+  return {};
+}
+inline Done set_blkio_weight_device(Options& options, View value) {
+  TRY_ASSIGN(auto weight, parse_device_weight(value));
+  options.config.blkio_weight_device.push_back(std::move(weight));
+  return {};
+}
+inline Done set_shm_size(Options& options, View value) {
+  TRY(size<&Config::shm_size>(options, value));
+  if (options.config.shm_size <= 0) return errorf(ErrorKind::kInvalid, "SHM size can not be less than 0");
+  return {};
+}
+inline Done set_log_driver(Options& options, View value) {
+  if (!value.empty() && value != "json-file" && value != "none") {
+    return errorf(ErrorKind::kUnsupported, "there is no log driver '{:.80}' (json-file, none)", value);
+  }
+  options.config.log_driver = value;
+  return {};
+}
+inline Done set_log_option(Options& options, View value) {
+  TRY_ASSIGN(auto pair, parse_pair(value));
+  if (pair.first == "max-size") {
+    if (pair.second != "-1") TRY(parse_size(pair.second));
+  } else if (pair.first == "max-file") {
+    TRY(parse_int(pair.second, 1, 10000));
+  } else {
+    return errorf(ErrorKind::kUnsupported, "unknown log option '{:.80}' (max-size, max-file)", pair.first);
+  }
+  options.config.log_options.insert_or_assign(std::move(pair.first), std::move(pair.second));
+  return {};
+}
+inline Done set_detach_keys(Options& options, View value) {
+  TRY(parse_detach_keys(value));
+  options.detach_keys = value;
+  return {};
+}
+inline Done set_content_trust(Options&, View value) {
+  if (value == "true") return {};
+  return errorf(ErrorKind::kUnsupported, "signature verification comes with a later version of Hull");
+}
+
+}  // namespace hull::cli::setters
