@@ -201,12 +201,11 @@ Result<void> Impl::choose_ports(const ReserveRequest& request, Reservation& out)
       if (endpoint.ipv6) host_ips.push_back(any6);
     } else if (mapping.host_ip->is_v4()) {
       host_ips.push_back(*mapping.host_ip);
-    } else if (mapping.host_ip->is_loopback()) {
-      return errorf(
-          ErrorKind::kUnsupported,
-          "publish on [{}]:{}: Linux can't forward from the IPv6 loopback address; publish on 127.0.0.1, or on "
-          "another address of this host",
-          mapping.host_ip->str(), mapping.host_port);
+    } else if (mapping.host_ip->is_loopback() && bridge_filters().v6) {
+      return errorf(ErrorKind::kUnsupported,
+                    "publish on [{}]:{}: can't work while bridged frames pass through the firewall; set "
+                    "net.bridge.bridge-nf-call-ip6tables=0, or publish on 127.0.0.1",
+                    mapping.host_ip->str(), mapping.host_port);
     } else if (!endpoint.ipv6) {
       return errorf(ErrorKind::kInvalid, "publish on [{}]:{}: network {} has no IPv6", mapping.host_ip->str(),
                     mapping.host_port, endpoint.network);

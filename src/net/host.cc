@@ -147,9 +147,12 @@ bool host_has_ipv6() {
   return disabled.ok() && *disabled == "0";
 }
 
-bool bridge_filters() {
-  auto value = read_sysctl("bridge/bridge-nf-call-iptables");
-  return value.ok() && *value == "1";
+BridgeFilters bridge_filters() {
+  const auto is_on = [](const char* name) {
+    auto value = read_sysctl(name);
+    return value.ok() && *value == "1";
+  };
+  return {is_on("bridge/bridge-nf-call-iptables"), is_on("bridge/bridge-nf-call-ip6tables")};
 }
 
 Result<bool> is_forwarding(Family family) {

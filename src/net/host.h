@@ -23,8 +23,11 @@ std::pair<uint16_t, uint16_t> ephemeral_range();
 
 /// Whether IPv6 is in the kernel and not switched off for new interfaces.
 bool host_has_ipv6();
-/// Whether frames that a bridge forwards pass through nftables (br_netfilter, net.bridge.bridge-nf-call-iptables).
-bool bridge_filters();
+/// Whether frames that a bridge forwards pass through nftables (br_netfilter, net.bridge.bridge-nf-call-ip[6]tables).
+struct BridgeFilters {
+  bool v4 = false, v6 = false;
+};
+BridgeFilters bridge_filters();
 
 struct Forwarding {
   bool enabled4 = false, enabled6 = false;  ///< we had to switch it on

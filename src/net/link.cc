@@ -92,6 +92,25 @@ void add_default_route(NetlinkBatch& batch, uint32_t index, const IpAddress& gat
   batch.end();
 }
 
+// A second, worse route of ::1 to itself, by way of the bridge. The answer to a connection from ::1 that was translated
+// comes in there, and its restored destination ::1 must be routed by an entry for the very interface that it came in by
+// (the kernel is strict about loopback addresses). IPv4's route_localnet has no IPv6 sister; this takes its place.
+void add_loopback_route(NetlinkBatch& batch, uint32_t index) {
+  const IpAddress loopback = IpAddress::parse("::1").value_or(IpAddress());
+  rtmsg header{};
+  header.rtm_family = AF_INET6;
+  header.rtm_dst_len = 128;
+  header.rtm_table = RT_TABLE_LOCAL;
+  header.rtm_protocol = RTPROT_BOOT;
+  header.rtm_scope = RT_SCOPE_UNIVERSE;
+  header.rtm_type = RTN_LOCAL;
+  batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, header);
+  put_address(batch, RTA_DST, loopback);
+  batch.put_u32(RTA_OIF, index);
+  batch.put_u32(RTA_PRIORITY, 1024);
+  batch.end();
+}
+
 ndmsg neighbour_header(uint8_t family, uint32_t index, uint16_t state, uint8_t flags = 0) {
   ndmsg header{};
   header.ndm_family = family;
@@ -326,7 +345,10 @@ Result<uint32_t> Links::make_bridge(const Network& network) {
   batch.end();
   add_link_up(batch, link->index);
   add_address(batch, link->index, network.gateway4, network.subnet4.prefix_length());
-  if (network.gateway6) add_address(batch, link->index, *network.gateway6, network.subnet6->prefix_length());
+  if (network.gateway6) {
+    add_address(batch, link->index, *network.gateway6, network.subnet6->prefix_length());
+    add_loopback_route(batch, link->index);
+  }
   TRY(run(batch, what, {EEXIST}));
   return link->index;
 }

@@ -20,6 +20,7 @@ namespace {
 
 constexpr const char* kGeneration = "generation";
 constexpr const char* kFingerprint = "fingerprint";
+constexpr const char* kLoopback6 = "loopback6";
 
 std::vector<PortRule> rules_of(const Endpoint& endpoint) {
   std::vector<PortRule> out;
@@ -238,7 +239,9 @@ Result<void> Impl::rebuild_rules(const Network& network) {
     rules.insert(rules.end(), some.begin(), some.end());
   }
   TRY_ASSIGN(Ruleset * table, ruleset());
-  TRY(table->rebuild(network, rules));
+  const bool loopback6 = !bridge_filters().v6;
+  TRY(records->set_number(kLoopback6, loopback6 ? 1 : 0));
+  TRY(table->rebuild(network, loopback6, rules));
   return note_rules();
 }
 
@@ -246,6 +249,13 @@ Result<bool> Impl::ensure_rules(const Network& network, Trust trust) {
   TRY_ASSIGN(Ruleset * table, ruleset());
   TRY_ASSIGN(const uint32_t generation, table->generation());
   TRY_ASSIGN(const auto seen, records->number(kGeneration));
+  TRY_ASSIGN(const auto loopback6, records->number(kLoopback6));
+  // br_netfilter translates the answer back to ::1 before the kernel looks for loopback addresses on the wire, and
+  // drops it: then a connection to ::1 must be refused at once rather than hang.
+  if (loopback6 == int64_t{bridge_filters().v6}) {
+    TRY(rebuild_rules(network));
+    return true;
+  }
   if (trust == Trust::kGeneration && seen == int64_t{generation}) return false;
   TRY_ASSIGN(const auto fingerprint, records->number(kFingerprint));
   TRY_ASSIGN(const Ruleset::State state, table->state());

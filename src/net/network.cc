@@ -103,7 +103,8 @@ Result<Endpoint> NetworkManager::attach(std::string_view workload_id, int netns_
     TRY(impl_->ensure_rules(network, Impl::Trust::kGeneration));
   }
   port.mtu = network.mtu;
-  port.hairpin = bridge_filters();
+  const BridgeFilters filters = bridge_filters();
+  port.hairpin = filters.v4 || filters.v6;
   TRY_ASSIGN(Links * links, impl_->links());
   TRY_ASSIGN(const uint32_t index, links->connect(endpoint, netns_fd, port));
   auto finished = impl_->finish_attach(endpoint, network, netns_fd);

@@ -274,17 +274,19 @@ Result<Ruleset::State> Ruleset::state() {
   return out;
 }
 
-void Ruleset::write_rules(NetlinkBatch& batch, const Network& network) {
+void Ruleset::write_rules(NetlinkBatch& batch, const Network& network, bool loopback6) {
   const std::string& device = network.bridge_device;
-  const Subnet loopback4 = Subnet::of(IpAddress::from_v4(127u << 24), 8);
-  const Subnet loopback6 = Subnet::of(IpAddress::parse("::1").value_or({}), 128);
+  const Subnet loopback4_net = Subnet::of(IpAddress::from_v4(127u << 24), 8);
+  const Subnet loopback6_net = Subnet::of(IpAddress::parse("::1").value_or({}), 128);
   std::vector<Subnet> subnets{network.subnet4};
   if (network.subnet6) subnets.push_back(*network.subnet6);
 
-  // route_localnet on the bridge lets the host's own connections to 127.0.0.1 reach a container; it must not let a
-  // container reach what listens on the host's loopback (the like of CVE-2020-8558).
-  for (const AddressSide side : {AddressSide::kDestination, AddressSide::kSource}) {
-    NftRule(batch, table_, kGuard).input(device).address(side, loopback4).verdict(NF_DROP);
+  // route_localnet on the bridge (and a second route of ::1 to it) lets the host's own connections to its loopback
+  // addresses reach a container; it must not let a container reach what listens there (the like of CVE-2020-8558).
+  for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
+    for (const AddressSide side : {AddressSide::kDestination, AddressSide::kSource}) {
+      NftRule(batch, table_, kGuard).input(device).address(side, loopback).verdict(NF_DROP);
+    }
   }
 
   // A published port is an element of a map, so the rules stay the same for one port or a thousand.
@@ -305,17 +307,19 @@ void Ruleset::write_rules(NetlinkBatch& batch, const Network& network) {
 
   // From outside, a loopback address is a lie: translating it would open what is published on 127.0.0.1 only, because
   // it happens before the kernel looks for such packets.
-  for (const Subnet& loopback : {loopback4, loopback6}) {
+  for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
     NftRule(batch, table_, kArriving).address(AddressSide::kDestination, loopback).verdict(NFT_RETURN);
   }
   // Only what is addressed to this host: never what it forwards, or reaches a container's own address.
   NftRule(batch, table_, kArriving).local_destination().jump(kPublish);
-  NftRule(batch, table_, kLocal).address(AddressSide::kDestination, loopback6).verdict(NFT_RETURN);
+  if (!loopback6) NftRule(batch, table_, kLocal).address(AddressSide::kDestination, loopback6_net).verdict(NFT_RETURN);
   NftRule(batch, table_, kLocal).local_destination().jump(kPublish);
 
   // The host's loopback has no meaning in a container; and a container that reaches another one through a published
   // port must see the answer come back the same way. Everybody else's address is kept.
-  NftRule(batch, table_, kLeaving).output(device).address(AddressSide::kSource, loopback4).masquerade();
+  for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
+    NftRule(batch, table_, kLeaving).output(device).address(AddressSide::kSource, loopback).masquerade();
+  }
   for (const Subnet& subnet : subnets) {
     NftRule(batch, table_, kLeaving).output(device).was_dnatted().address(AddressSide::kSource, subnet).masquerade();
     NftRule(batch, table_, kLeaving).output(device, false).address(AddressSide::kSource, subnet).masquerade();
@@ -328,7 +332,7 @@ void Ruleset::write_rules(NetlinkBatch& batch, const Network& network) {
   NftRule(batch, table_, kCrossing).output(device).verdict(NF_DROP);
 }
 
-Result<void> Ruleset::rebuild(const Network& network, std::span<const PortRule> ports) {
+Result<void> Ruleset::rebuild(const Network& network, bool loopback6, std::span<const PortRule> ports) {
   NetlinkBatch batch;
   batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
   write_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, table_);  // so that the removal finds one
@@ -337,7 +341,7 @@ Result<void> Ruleset::rebuild(const Network& network, std::span<const PortRule> 
   for (const BaseChain& base : kBaseChains) write_chain(batch, table_, base.name, &base);
   write_chain(batch, table_, kPublish, nullptr);
   for (const MapShape& shape : kMaps) write_map(batch, table_, shape);
-  write_rules(batch, network);
+  write_rules(batch, network, loopback6);
   for (const MapShape& shape : kMaps) {
     write_elements(batch, table_, shape, NFT_MSG_NEWSETELEM, NLM_F_CREATE, ports);
   }

@@ -45,8 +45,8 @@ class Ruleset {
   };
   Result<State> state();
 
-  /// Replaces the table in one transaction: nobody sees it half there.
-  Result<void> rebuild(const Network& network, std::span<const PortRule> ports);
+  /// Replaces the table in one transaction: nobody sees it half there. `loopback6`: ::1 leads to published ports too.
+  Result<void> rebuild(const Network& network, bool loopback6, std::span<const PortRule> ports);
   /// kNotFound: there is no such table; kConflict: an element was there with another target.
   Result<void> add(std::span<const PortRule> ports);
   /// kNotFound: a table or an element was not there; then nothing is removed.
@@ -61,7 +61,7 @@ class Ruleset {
   Ruleset(sys::NetlinkSocket socket, std::string table) : socket_(std::move(socket)), table_(std::move(table)) {}
   Result<std::vector<sys::NetlinkFailure>> commit(sys::NetlinkBatch& batch);
   Result<void> change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports);
-  void write_rules(sys::NetlinkBatch& batch, const Network& network);
+  void write_rules(sys::NetlinkBatch& batch, const Network& network, bool loopback6);
   sys::NetlinkSocket socket_;
   std::string table_;
 };

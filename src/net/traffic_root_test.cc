@@ -36,6 +36,13 @@ TEST_P(Traffic, TheHostReachesPublishedPorts) {
     EXPECT_EQ("198.51.100.1", talk(world_.host(), server4.get(), type, "198.51.100.1", outer));
     EXPECT_TRUE(talk(world_.host(), server4.get(), type, web.endpoint.gateway4.str(), outer));
     EXPECT_EQ("2001:db8::1", talk(world_.host(), server6.get(), type, "2001:db8::1", outer));
+    if (!GetParam()) {
+      EXPECT_EQ(web.endpoint.gateway6->str(), talk(world_.host(), server6.get(), type, "::1", outer));
+    } else if (type == SOCK_STREAM) {
+      const auto begin = std::chrono::steady_clock::now();
+      EXPECT_FALSE(talk(world_.host(), server6.get(), type, "::1", outer));
+      EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(kSoonMs)) << "refused, not lost";
+    }
     EXPECT_TRUE(talk(world_.host(), server4.get(), type, web.v4(), inner));
     EXPECT_TRUE(talk(world_.host(), server6.get(), type, web.v6(), inner));
   }
@@ -81,27 +88,48 @@ TEST_P(Traffic, WhatIsNotPublishedIsNotReachableFromOutside) {
   EXPECT_FALSE(talk(world_.client(), secret4.get(), SOCK_STREAM, "198.51.100.1", 81, kNeverMs));
 }
 
-TEST_P(Traffic, WhatIsPublishedOnLoopbackStaysThere) {
-  const Container web = start(manager_, "web", {"127.0.0.1:8080:80"});
-  const UniqueFd server = serve(web.netns.get(), SOCK_STREAM, "0.0.0.0", 80);
-  EXPECT_TRUE(talk(world_.host(), server.get(), SOCK_STREAM, "127.0.0.1", 8080));
-  EXPECT_FALSE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080, kNeverMs));
-  EXPECT_FALSE(talk(world_.host(), server.get(), SOCK_STREAM, "198.51.100.1", 8080, kNeverMs));
-  // A hostile neighbour addresses packets for 127.0.0.1 to the host's Ethernet address.
-  EXPECT_EQ(0, shell(world_.client(),
+// A hostile neighbour addresses packets for a loopback address to the host's Ethernet address.
+void route_loopback_to(int netns, const std::string& gateway4, const std::string& gateway6) {
+  EXPECT_EQ(0, shell(netns,
                      "sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.eth0.route_localnet=1 "
-                     "&& ip addr del 127.0.0.1/8 dev lo && ip route add 127.0.0.1/32 via 198.51.100.1 dev eth0"));
-  EXPECT_FALSE(talk(world_.client(), server.get(), SOCK_STREAM, "127.0.0.1", 8080, kNeverMs, "198.51.100.2"));
+                     "&& ip addr del 127.0.0.1/8 dev lo && ip route add 127.0.0.1/32 via " +
+                         gateway4 + " dev eth0 && ip addr del ::1/128 dev lo && ip -6 route add ::1/128 via " +
+                         gateway6 + " dev eth0"));
+}
+
+TEST_P(Traffic, WhatIsPublishedOnLoopbackStaysThere) {
+  const bool loopback6 = !GetParam();
+  if (!loopback6) {
+    ReserveRequest request;
+    request.workload_id = "refused";
+    request.ports = ports({"[::1]:8080:80"});
+    const auto refused = manager_.reserve(request);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(ErrorKind::kUnsupported, refused.error().kind());
+  }
+  const Container web = loopback6 ? start(manager_, "web", {"127.0.0.1:8080:80", "[::1]:8080:80"})
+                                  : start(manager_, "web", {"127.0.0.1:8080:80"});
+  const UniqueFd server4 = serve(web.netns.get(), SOCK_STREAM, "0.0.0.0", 80);
+  const UniqueFd server6 = serve(web.netns.get(), SOCK_STREAM, "::", 80);
+  EXPECT_TRUE(talk(world_.host(), server4.get(), SOCK_STREAM, "127.0.0.1", 8080));
+  EXPECT_EQ(loopback6, talk(world_.host(), server6.get(), SOCK_STREAM, "::1", 8080).has_value());
+  for (const int from : {world_.client(), world_.host()}) {
+    EXPECT_FALSE(talk(from, server4.get(), SOCK_STREAM, "198.51.100.1", 8080, kNeverMs));
+    EXPECT_FALSE(talk(from, server6.get(), SOCK_STREAM, "2001:db8::1", 8080, kNeverMs));
+  }
+  route_loopback_to(world_.client(), "198.51.100.1", "2001:db8::1");
+  EXPECT_FALSE(talk(world_.client(), server4.get(), SOCK_STREAM, "127.0.0.1", 8080, kNeverMs, "198.51.100.2"));
+  EXPECT_FALSE(talk(world_.client(), server6.get(), SOCK_STREAM, "::1", 8080, kNeverMs, "2001:db8::2"));
 }
 
 TEST_P(Traffic, ContainersDoNotReachTheHostsLoopback) {
   const Container bad = start(manager_, "bad");
-  const UniqueFd server = serve(world_.host(), SOCK_STREAM, "127.0.0.1", 9000);
-  EXPECT_EQ(0, shell(bad.netns.get(),
-                     "sysctl -qw net.ipv4.conf.all.route_localnet=1 net.ipv4.conf.eth0.route_localnet=1 "
-                     "&& ip addr del 127.0.0.1/8 dev lo && ip route add 127.0.0.1/32 via " +
-                         bad.endpoint.gateway4.str() + " dev eth0"));
-  EXPECT_FALSE(talk(bad.netns.get(), server.get(), SOCK_STREAM, "127.0.0.1", 9000, kNeverMs, bad.v4()));
+  const UniqueFd server4 = serve(world_.host(), SOCK_STREAM, "127.0.0.1", 9000);
+  const UniqueFd server6 = serve(world_.host(), SOCK_STREAM, "::1", 9000);
+  EXPECT_TRUE(talk(world_.host(), server6.get(), SOCK_STREAM, "::1", 9000));
+  route_loopback_to(bad.netns.get(), bad.endpoint.gateway4.str(), bad.endpoint.gateway6->str());
+  EXPECT_FALSE(talk(bad.netns.get(), server4.get(), SOCK_STREAM, "127.0.0.1", 9000, kNeverMs, bad.v4()));
+  EXPECT_FALSE(talk(bad.netns.get(), server6.get(), SOCK_STREAM, "::1", 9000, kNeverMs, bad.v6()));
 }
 
 TEST_P(Traffic, HostAddressesAndRangesArePublishedAsAsked) {
