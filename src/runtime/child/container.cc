@@ -1,0 +1,132 @@
+// The first process of a container, from clone to exec. It reads as the list of its steps.
+#include <linux/capability.h>
+#include <linux/if.h>
+#include <linux/prctl.h>
+#include <linux/sockios.h>
+
+#include "runtime/child/common.h"
+
+namespace hull::runtime::child {
+namespace {
+
+void join_user_namespace(const ContainerPlan& plan) {
+  if (plan.wait_maps) wait_for_parent();
+  uint32_t index = 0;
+  for (const JoinStep& join : plan.joins) check(raw::setns(join.fd, join.type), Step::kJoinNamespace, index++);
+  if (!plan.become_root) return;
+  // Root of the new user namespace owns what is made from here on.
+  if (plan.clear_groups) raw::setgroups(0, nullptr);
+  check(raw::setresgid(0), Step::kBecomeRoot);
+  check(raw::setresuid(0), Step::kBecomeRoot);
+  // Changing ids made this process dumpable by its new user's rules; it still holds the host's tree.
+  raw::prctl(PR_SET_DUMPABLE, 0);
+}
+
+void bring_up_loopback() {
+  const Fd socket(raw::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return;
+  ifreq request{};
+  request.ifr_name[0] = 'l';
+  request.ifr_name[1] = 'o';
+  if (raw::ioctl(socket.get(), SIOCGIFFLAGS, raw::address(&request)) < 0) return;
+  request.ifr_flags = static_cast<short>(request.ifr_flags | IFF_UP | IFF_RUNNING);
+  raw::ioctl(socket.get(), SIOCSIFFLAGS, raw::address(&request));
+}
+
+void set_names(const ContainerPlan& plan) {
+  if (plan.hostname != nullptr) {
+    check(raw::sethostname(plan.hostname, length(plan.hostname)), Step::kHostname);
+  }
+  if (plan.domainname != nullptr) {
+    check(raw::setdomainname(plan.domainname, length(plan.domainname)), Step::kDomainname);
+  }
+}
+
+/// Waits until `start` connects; that connection is where a failed exec is told from now on.
+void wait_at_gate(const ContainerPlan& plan) {
+  send(Kind::kReady, Step::kGate, 0, 0);
+  wait_for_parent();
+  if (plan.gate == Gate::kSocket) return;
+  raw::close(g_channel.fd);
+  g_channel.fd = -1;
+  for (;;) {
+    const long connection = raw::accept4(plan.gate_fd, SOCK_CLOEXEC);
+    if (connection == -kEintr || connection == -103 /* ECONNABORTED */) continue;
+    if (connection < 0) raw::exit(1);
+    char byte = 0;
+    long got = 0;
+    do {
+      got = raw::read(static_cast<int>(connection), &byte, 1);
+    } while (got == -kEintr);
+    // Anything else was someone looking whether the gate is still closed.
+    if (got == 1 && byte == 'S') {
+      g_channel.fd = static_cast<int>(connection);
+      raw::close(plan.gate_fd);
+      return;
+    }
+    raw::close(static_cast<int>(connection));
+  }
+}
+
+}  // namespace
+
+void run_container(const ContainerPlan& plan) {
+  g_channel.fd = plan.report_fd;
+  raw::prctl(PR_SET_PDEATHSIG, 9);
+  join_user_namespace(plan);
+  check(raw::setsid(), Step::kSession);
+  if (plan.wait_cgroup) wait_for_parent();
+  join_cgroups(plan.cgroup_fds);
+  if (plan.unshare != 0) check(raw::unshare(plan.unshare), Step::kNewNamespaces);
+  if (plan.new_cgroup_namespace) check(raw::unshare(CLONE_NEWCGROUP), Step::kCgroupNamespace);
+  if (plan.time_offsets != nullptr) {
+    // Files of a process that is not dumpable belong to the host's root; nobody else is in this namespace yet.
+    raw::prctl(PR_SET_DUMPABLE, 1);
+    const WriteStep offsets{"self/timens_offsets", plan.time_offsets, length(plan.time_offsets)};
+    write_proc(plan.proc_fd, offsets, Step::kTimeOffsets, 0);
+    raw::prctl(PR_SET_DUMPABLE, 0);
+  }
+  join_session_keyring(plan.process, plan.proc_fd);
+  if (plan.loopback) bring_up_loopback();
+  if (plan.report_setup) {
+    send(Kind::kAtSetup, Step::kNone, 0, 0);
+    wait_for_parent();
+  }
+  raw::umask(0);
+  set_names(plan);
+  uint32_t index = 0;
+  for (const WriteStep& sysctl : plan.sysctls) write_proc(plan.proc_fd, sysctl, Step::kSysctl, index++);
+  if (plan.new_mount_namespace) {
+    set_up_root(plan);
+    if (plan.setup_dev) set_up_dev(plan);
+    if (plan.process.terminal) set_up_console(plan.process, plan.root_fd, true);
+    hide_paths(plan);
+    if (plan.report_pivot) {
+      send(Kind::kAtPivot, Step::kNone, 0, 0);
+      wait_for_parent();
+    }
+    enter_root(plan);
+  } else {
+    if (plan.report_pivot) {
+      send(Kind::kAtPivot, Step::kNone, 0, 0);
+      wait_for_parent();
+    }
+    if (plan.root_fd >= 0) {
+      check(raw::fchdir(plan.root_fd), Step::kPivot);
+      check(raw::chroot("."), Step::kPivot);
+      check(raw::chdir("/"), Step::kPivot);
+    }
+    if (plan.process.terminal) {
+      const Fd root(raw::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
+      set_up_console(plan.process, root.get(), false);
+    }
+  }
+  become_user(plan.process, plan.proc_fd);
+  char path[4096];
+  const char* program = find_program(plan.process, path, sizeof path);
+  raw::prctl(PR_SET_PDEATHSIG, 0);
+  wait_at_gate(plan);
+  execute(plan.process, program);
+}
+
+}  // namespace hull::runtime::child
