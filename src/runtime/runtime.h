@@ -29,6 +29,7 @@ struct CreateOptions {
   std::string pidfd_socket;    ///< gets a pidfd of the first process
   std::string pid_file;        ///< host pid as text
   int preserve_fds = 0;        ///< descriptors 3..3+N-1 reach the process
+  int listen_fds = 0;          ///< of them (before the preserved ones) by systemd's socket activation
   bool no_pivot = false;
   bool no_new_keyring = false;
   bool keep = false;    ///< run: keep the record after exit

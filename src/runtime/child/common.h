@@ -86,7 +86,7 @@ inline void wait_for_parent() {
 }
 
 // mounts.cc
-void set_up_root(const ContainerPlan& plan);
+void set_up_root(ContainerPlan& plan);
 void enter_root(const ContainerPlan& plan);
 // paths.cc: everything below is resolved inside root_fd by openat2 (RESOLVE_IN_ROOT, no magic links).
 long open_in_root(int root_fd, const char* path, int flags, bool no_links, mode_t mode = 0);

@@ -13,6 +13,21 @@ void join_user_namespace(const ContainerPlan& plan) {
   if (plan.wait_maps) wait_for_parent();
   uint32_t index = 0;
   for (const JoinStep& join : plan.joins) check(raw::setns(join.fd, join.type), Step::kJoinNamespace, index++);
+  if (plan.stage) {
+    // The pid namespace must belong to the user namespace that was joined just now, so its first process is cloned
+    // from in here; CLONE_PARENT makes it the runtime's own child.
+    struct {
+      uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+    } const arguments{plan.clone_flags | CLONE_PARENT, 0, 0, 0, 0, 0, 0, 0};
+    const long pid = raw::call(SYS_clone3, raw::address(&arguments), sizeof arguments);
+    if (pid < 0) fail(Step::kClone, pid);
+    if (pid > 0) {
+      send(Kind::kStage, Step::kNone, 0, static_cast<uint32_t>(pid));
+      raw::exit(0);
+    }
+    raw::prctl(PR_SET_PDEATHSIG, 9);
+    wait_for_parent();
+  }
   if (!plan.become_root) return;
   // Root of the new user namespace owns what is made from here on.
   if (plan.clear_groups) raw::setgroups(0, nullptr);
@@ -70,7 +85,7 @@ void wait_at_gate(const ContainerPlan& plan) {
 
 }  // namespace
 
-void run_container(const ContainerPlan& plan) {
+void run_container(ContainerPlan& plan) {
   g_channel.fd = plan.report_fd;
   raw::prctl(PR_SET_PDEATHSIG, 9);
   join_user_namespace(plan);
@@ -82,7 +97,7 @@ void run_container(const ContainerPlan& plan) {
   if (plan.time_offsets != nullptr) {
     // Files of a process that is not dumpable belong to the host's root; nobody else is in this namespace yet.
     raw::prctl(PR_SET_DUMPABLE, 1);
-    const WriteStep offsets{"self/timens_offsets", plan.time_offsets, length(plan.time_offsets)};
+    const WriteStep offsets{"self/timens_offsets", plan.time_offsets, length(plan.time_offsets), nullptr};
     write_proc(plan.proc_fd, offsets, Step::kTimeOffsets, 0);
     raw::prctl(PR_SET_DUMPABLE, 0);
   }
@@ -111,8 +126,8 @@ void run_container(const ContainerPlan& plan) {
       send(Kind::kAtPivot, Step::kNone, 0, 0);
       wait_for_parent();
     }
-    if (plan.root_fd >= 0) {
-      check(raw::fchdir(plan.root_fd), Step::kPivot);
+    if (plan.root_path != nullptr) {
+      check(raw::chdir(plan.root_path), Step::kPivot);
       check(raw::chroot("."), Step::kPivot);
       check(raw::chdir("/"), Step::kPivot);
     }

@@ -13,7 +13,22 @@ void make_device(int root_fd, const DeviceStep& device, uint32_t index) {
   const char* name = nullptr;
   const Fd parent(open_parent_in_root(root_fd, device.path, true, &name));
   if (!parent.valid()) fail(Step::kDevice, parent.error(), index);
-  if (device.tree_fd < 0) {
+  int tree_fd = device.tree_fd;
+  if (device.bind_host) {
+    // Our working folder is the host's "/" until the pivot; the kernel checks nothing here that the parent could have.
+    char path[4096] = "/";
+    const size_t size = length(device.path);
+    if (size + 2 > sizeof path) fail(Step::kDevice, kEnametoolong, index);
+    copy_bytes(path + 1, device.path, size + 1);
+    tree_fd = static_cast<int>(
+        check(raw::open_tree(AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC), Step::kDevice, index));
+    struct stat info{};
+    check(raw::fstat(tree_fd, &info), Step::kDevice, index);
+    if ((info.st_mode & S_IFMT) != (device.mode & S_IFMT) || info.st_rdev != device.device) {
+      fail(Step::kDevice, kEnodev, index);
+    }
+  }
+  if (tree_fd < 0) {
     const long made = raw::mknodat(parent.get(), name, device.mode, device.device);
     if (made == 0) {
       check(raw::fchownat(parent.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW), Step::kDevice, index);
@@ -36,7 +51,7 @@ void make_device(int root_fd, const DeviceStep& device, uint32_t index) {
   if (made >= 0) raw::close(static_cast<int>(made));
   const Fd target(raw::openat(parent.get(), name, O_PATH | O_NOFOLLOW));
   if (!target.valid()) fail(Step::kDevice, target.error(), index);
-  check(raw::move_mount(device.tree_fd, "", target.get(), "", kAttachFlags), Step::kDevice, index);
+  check(raw::move_mount(tree_fd, "", target.get(), "", kAttachFlags), Step::kDevice, index);
 }
 
 }  // namespace

@@ -86,17 +86,33 @@ void do_mount(int root_fd, const MountStep& mount) {
     if (fd < 0 && mount.optional) return;
     if (fd < 0) fail(step, fd, mount.index);
   } else if (mount.kind == MountKind::kBindPath) {
-    fd = raw::open_tree(AT_FDCWD, mount.source, kCloneFlags | kRecursive);
+    fd = raw::open_tree(AT_FDCWD, mount.source, kCloneFlags | (mount.recursive ? kRecursive : 0U));
     if (fd < 0 && mount.optional) return;
     if (fd < 0) fail(Step::kMountSource, fd, mount.index);
   }
   const Fd tree(fd);
 
+  bool keep_mode = false;
+  if (mount.keep_mode) {
+    const Fd covered(open_in_root(root_fd, mount.destination, O_PATH | O_DIRECTORY, mount.no_links));
+    keep_mode = covered.valid();
+  }
   const Fd target(mount.file ? make_file_in_root(root_fd, mount.destination, mount.no_links, 0644)
                              : make_folder_in_root(root_fd, mount.destination, mount.no_links, mount.target_mode));
   if (!target.valid()) {
     if (mount.optional) return;
     fail(Step::kMountTarget, target.error(), mount.index);
+  }
+  if (keep_mode) {
+    struct stat info{};
+    const Fd root(raw::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY));
+    if (root.valid() && raw::fstat(target.get(), &info) == 0) raw::fchmod(root.get(), info.st_mode & 07777);
+  }
+  if (mount.idmap_fd >= 0 && is_new) {
+    mount_attr attributes{};
+    attributes.attr_set = MOUNT_ATTR_IDMAP;
+    attributes.userns_fd = static_cast<uint64_t>(mount.idmap_fd);
+    check(raw::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes), Step::kMountAttributes, mount.index);
   }
   if (mount.copy_up) {
     const Fd from(open_in_root(root_fd, mount.destination, O_RDONLY | O_DIRECTORY, mount.no_links));
@@ -130,7 +146,7 @@ void do_mount(int root_fd, const MountStep& mount) {
 
 }  // namespace
 
-void set_up_root(const ContainerPlan& plan) {
+void set_up_root(ContainerPlan& plan) {
   const Fd host_root(raw::openat(AT_FDCWD, "/", O_PATH | O_DIRECTORY));
   if (!host_root.valid()) fail(Step::kPropagation, host_root.error());
   check(set_attributes_of(host_root.get(), 0, 0, plan.host_propagation, plan.host_propagation_recursive),
@@ -138,6 +154,11 @@ void set_up_root(const ContainerPlan& plan) {
   // pivot_root refuses a shared mount that holds the new root.
   if (plan.host_propagation == MS_SHARED) {
     check(set_attributes_of(host_root.get(), 0, 0, MS_PRIVATE, false), Step::kPropagation);
+  }
+  if (plan.root_fd < 0) {
+    plan.root_fd =
+        static_cast<int>(check(raw::open_tree(AT_FDCWD, plan.root_path, kCloneFlags | kRecursive), Step::kAttachRoot));
+    check(set_attributes_of(plan.root_fd, 0, 0, MS_PRIVATE, false), Step::kAttachRoot);
   }
   // On top of "/", where no name is needed; absolute paths still lead to the host's tree until the pivot.
   check(raw::move_mount(plan.root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), Step::kAttachRoot);

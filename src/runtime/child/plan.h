@@ -120,11 +120,13 @@ enum class MountKind : uint8_t {
 struct MountStep {
   MountKind kind = MountKind::kNew;
   bool file = false;             ///< the mount point is a file
-  bool needs_cgroup = false;     ///< only after the cgroup was joined and its namespace made
   bool copy_up = false;          ///< tmpcopyup
   bool no_links = false;         ///< no component of the destination may be a symbolic link (proc, sysfs, /dev)
   bool fallback_bind = false;    ///< sysfs and mqueue in a user namespace: bind `source` when the kernel refuses
   bool optional = false;         ///< a failure leaves it out
+  bool recursive = false;        ///< kBindPath: with what is mounted below
+  bool keep_mode = false;        ///< a new tmpfs takes the permissions of the folder that it covers
+  int idmap_fd = -1;             ///< user namespace that maps the ids of a new mount
   const char* destination = "";  ///< relative to the root, clean
   const char* type = "";
   const char* source = nullptr;
@@ -144,7 +146,8 @@ struct DeviceStep {
   dev_t device = 0;
   uid_t uid = 0;
   gid_t gid = 0;
-  int tree_fd = -1;  ///< bind this instead of mknod (user namespaces)
+  int tree_fd = -1;        ///< bind this instead of mknod (user namespaces)
+  bool bind_host = false;  ///< or the host's node of the same path
 };
 
 struct LinkStep {
@@ -162,6 +165,7 @@ struct WriteStep {
   const char* path = "";
   const char* value = "";
   size_t size = 0;
+  const char* fallback = nullptr;  ///< tried when `path` does not exist
 };
 
 struct IdentityPlan {
@@ -231,7 +235,9 @@ struct ContainerPlan {
   int gate_fd = -1;
   Gate gate = Gate::kSocket;
 
-  bool wait_maps = false;    ///< a new user namespace: the parent writes the maps
+  bool wait_maps = false;  ///< a new user namespace: the parent writes the maps
+  bool stage = false;      ///< after the joins, clone the real child with clone_flags, as the parent's child
+  uint64_t clone_flags = 0;
   bool become_root = false;  ///< setuid 0 and setgid 0 in it
   bool clear_groups = false;
   Span<const JoinStep> joins;          ///< after the maps; not the pid namespace, which the parent joined
@@ -249,9 +255,10 @@ struct ContainerPlan {
   Span<const WriteStep> sysctls;
 
   bool new_mount_namespace = false;
-  bool pivot = true;              ///< false: MS_MOVE and chroot
-  int root_fd = -1;               ///< detached tree that becomes /, or with no mount namespace a folder to chroot to
-  uint64_t host_propagation = 0;  ///< for the copy of the host's tree
+  bool pivot = true;                ///< false: MS_MOVE and chroot
+  int root_fd = -1;                 ///< detached tree that becomes /
+  const char* root_path = nullptr;  ///< where there is none (no right to mount before): taken by the child
+  uint64_t host_propagation = 0;    ///< for the copy of the host's tree
   bool host_propagation_recursive = true;
   uint64_t root_propagation = 0;  ///< for the new root after the pivot, 0 leaves it private
   bool root_propagation_recursive = false;
@@ -279,7 +286,7 @@ struct ExecPlan {
 };
 
 /// Runs in the cloned process, never returns.
-[[noreturn]] void run_container(const ContainerPlan& plan);
+[[noreturn]] void run_container(ContainerPlan& plan);
 [[noreturn]] void run_exec(const ExecPlan& plan);
 
 }  // namespace hull::runtime::child

@@ -15,7 +15,10 @@ namespace hull::runtime::child {
 Channel g_channel;
 
 void write_proc(int proc_fd, const WriteStep& step, Step at, uint32_t index) {
-  const Fd file(raw::openat2(proc_fd, step.path, O_WRONLY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS));
+  Fd file(raw::openat2(proc_fd, step.path, O_WRONLY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS));
+  if (file.error() == -kEnoent && step.fallback != nullptr) {
+    file = Fd(raw::openat2(proc_fd, step.fallback, O_WRONLY, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS));
+  }
   if (!file.valid()) fail(at, file.error(), index);
   check(raw::write(file.get(), step.value, step.size), at, index);
 }
@@ -33,7 +36,8 @@ void join_cgroups(Span<const int> fds) {
 void join_session_keyring(const ProcessPlan& process, int proc_fd) {
   if (process.keyring != nullptr) {
     if (process.keyring_label != nullptr) {
-      const WriteStep label{"thread-self/attr/keycreate", process.keyring_label, length(process.keyring_label)};
+      const WriteStep label{"thread-self/attr/keycreate", process.keyring_label, length(process.keyring_label),
+                            nullptr};
       write_proc(proc_fd, label, Step::kKeyringLabel, 0);
     }
     const long ring = raw::keyctl(KEYCTL_JOIN_SESSION_KEYRING, raw::address(process.keyring));

@@ -1,0 +1,3 @@
+#include "runtime/command/commands.h"
+
+int main(int argc, char** argv) { return hull::runtime::command::main(argc, argv); }

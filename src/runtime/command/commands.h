@@ -1,0 +1,45 @@
+#pragma once
+// hull-oci's command line: one function for each command. Each prints its result and returns the exit code, or an
+// error that main tells once.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "runtime/runtime.h"
+
+namespace hull::runtime::command {
+
+struct Global {
+  Options options;
+  bool debug = false;
+};
+using Words = std::vector<std::string>;  // the command's name and what follows it
+
+Result<int> create(const Global& global, const Words& words);
+Result<int> start(const Global& global, const Words& words);
+Result<int> run(const Global& global, const Words& words);
+Result<int> exec(const Global& global, const Words& words);
+Result<int> state(const Global& global, const Words& words);
+Result<int> kill(const Global& global, const Words& words);
+Result<int> remove(const Global& global, const Words& words);
+Result<int> list(const Global& global, const Words& words);
+Result<int> ps(const Global& global, const Words& words);
+Result<int> pause(const Global& global, const Words& words);
+Result<int> resume(const Global& global, const Words& words);
+Result<int> update(const Global& global, const Words& words);
+Result<int> events(const Global& global, const Words& words);
+Result<int> spec(const Global& global, const Words& words);
+Result<int> features(const Global& global, const Words& words);
+Result<int> checkpoint(const Global& global, const Words& words);
+
+/// The whole program.
+int main(int argc, char** argv);
+
+/// Writes to standard output; a closed pipe is no failure of ours.
+void print(std::string_view text);
+/// Signal by number or by name, with or without SIG. kInvalid "unknown signal".
+Result<int> parse_signal(std::string_view text);
+
+}  // namespace hull::runtime::command

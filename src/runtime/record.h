@@ -1,0 +1,57 @@
+#pragma once
+// What a container leaves on disk while it exists: <root>/<id>/state.json, beside it `gate` (a socket, until started)
+// and `seccomp` (the compiled filter that later processes get too).
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "oci/runtime_spec.h"
+#include "sys/root.h"
+
+namespace hull::runtime {
+
+inline constexpr const char* kStateFile = "state.json";
+inline constexpr const char* kGateFile = "gate";
+inline constexpr const char* kSeccompFile = "seccomp";
+
+struct Record {
+  std::string id;
+  int pid = 0;              ///< 0 while it is being made
+  uint64_t start_time = 0;  ///< of pid, clock ticks since boot
+  std::string oci_version;
+  std::string bundle;
+  std::string rootfs;
+  std::string created;
+  std::string cgroup;  ///< isolation::Cgroup::record()
+  bool systemd_cgroup = false;
+  bool terminal = false;
+  uint64_t namespaces = 0;  ///< CLONE_NEW* that init does not share with the host's caller: what exec joins
+  bool rootless = false;
+  std::string program;                           ///< process.args[0], for messages of start
+  std::string listener_path, listener_metadata;  ///< of linux.seccomp
+  std::string rdt_path, rdt_monitor_path;
+  bool rdt_made_here = false;
+  std::vector<oci::Hook> poststart, poststop, start_container;
+  std::map<std::string, std::string> annotations;
+};
+
+/// The folder <root>/<id>, opened. kNotFound "container does not exist" without one; kInvalid for a bad id.
+Result<UniqueFd> open_container(const std::string& root, const std::string& id);
+Result<Record> read_record(int folder_fd, const std::string& id);
+/// Atomic (rename), not durable: it lives in /run.
+Result<void> write_record(int folder_fd, const Record& record);
+
+enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };
+std::string_view to_string(Status status);
+/// From the process and the gate; kPaused is not looked for (that needs the cgroup).
+Status status_of(int folder_fd, const Record& record);
+/// Whether the cgroup of the record is frozen.
+bool is_paused(const Record& record);
+
+/// The JSON state document that hooks and `state` get.
+oci::State state_document(const Record& record, std::string_view status);
+
+}  // namespace hull::runtime
