@@ -39,6 +39,7 @@ class ErofsWriter final : public LayerSink {
   Result<uint32_t> take_blocks(uint64_t bytes);
   Result<void> begin_sparse(Place& place, const TarEntry& entry);
   Result<void> put(std::span<const std::byte> data);
+  Result<void> put_around_zeros(std::span<const std::byte> data);
   Result<void> seek(uint64_t offset);
 
   UniqueFd file_;
