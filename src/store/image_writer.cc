@@ -61,6 +61,8 @@ ImageStore& ImageWriter::store() { return *store_; }
 int ImageWriter::layers_fd() const { return layers_fd_; }
 std::string ImageWriter::layers_path() const { return store_->layout().layers(); }
 
+LayerPlaces ImageWriter::layer_places() const { return {layers_path(), store_->paths().run + "/layers"}; }
+
 std::string ImageWriter::staging_name() {
   const std::lock_guard guard(mutex_);
   return fmt::format("{}{}-{}", kStagePrefix, lease_name_, next_stage_++);
@@ -79,9 +81,10 @@ Result<void> ImageWriter::protect(std::span<const Digest> digests) {
 
 Result<bool> ImageWriter::has_layer(const Digest& diff_id) {
   const std::lock_guard guard(mutex_);
-  TRY_ASSIGN(Statement row, store_->db().prepare("SELECT 1 FROM layers WHERE diff_id = ?1"));
+  TRY_ASSIGN(Statement row, store_->db().prepare("SELECT synced, boot FROM layers WHERE diff_id = ?1"));
   TRY_ASSIGN(const bool found, row.bind(1, diff_id.str()).step());
-  return found && layer_files_exist(layers_fd_, diff_id);
+  if (!found || !layer_files_exist(layers_fd_, diff_id)) return false;
+  return row.number(0) != 0 || row.text(1) == boot_id();
 }
 
 Result<std::optional<Digest>> ImageWriter::diff_id_of_blob(const Digest& blob) {

@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "store/image_store.h"
+#include "store/layer_mount.h"
 
 namespace hull::store {
 
@@ -69,12 +70,14 @@ class ImageWriter {
   /// <data>/layers, for convert_layer().
   int layers_fd() const;
   std::string layers_path() const;
+  LayerPlaces layer_places() const;
   /// A fresh name for a staged layer that a sweep can tell from a live one.
   std::string staging_name();
 
   /// From now until the writer goes, gc spares these digests (layers by diff id, blobs by digest).
   Result<void> protect(std::span<const Digest> digests);
-  /// Whether the layer can be used as it is: row and artifact. protect() it first.
+  /// Whether the layer can be used as it is: row and artifact, and not half on the disk when the machine went down.
+  /// protect() it first.
   Result<bool> has_layer(const Digest& diff_id);
   /// The layer that a registry blob unpacks to, when it was seen before.
   Result<std::optional<Digest>> diff_id_of_blob(const Digest& blob);

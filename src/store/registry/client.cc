@@ -6,8 +6,8 @@
 
 #include "base/error_format.h"
 #include "store/layer/hasher.h"
-#include "store/registry/http_answers.h"
 #include "store/layout.h"
+#include "store/registry/http_answers.h"
 #include "sys/file.h"
 
 namespace hull::store {
@@ -111,8 +111,7 @@ Result<std::vector<Endpoint>> endpoints_of(const std::string& registry, const Re
 
 Result<std::shared_ptr<RegistrySession>> RegistrySession::connect(HttpEngine& http, const RegistrySettings& settings,
                                                                   const Endpoint& endpoint, Credentials credentials) {
-  std::shared_ptr<RegistrySession> session(
-      new RegistrySession(http, settings, endpoint, std::move(credentials)));
+  std::shared_ptr<RegistrySession> session(new RegistrySession(http, settings, endpoint, std::move(credentials)));
   const auto ping = [&](int retries) {
     HttpRequest request;
     request.url = session->endpoint_.base + "/v2/";
@@ -255,11 +254,13 @@ Result<std::string> RegistrySession::fetch_token(const std::string& scope, std::
 Result<std::string> RegistrySession::authorization(const std::string& scope, const std::string& stale) {
   const std::lock_guard guard(mutex_);
   switch (scheme_) {
-    case Scheme::kNone: return std::string();
+    case Scheme::kNone:
+      return std::string();
     case Scheme::kBasic:
       if (credentials_.username.empty()) return std::string();
       return "Basic " + base64_encode(credentials_.username + ":" + credentials_.password);
-    case Scheme::kBearer: break;
+    case Scheme::kBearer:
+      break;
   }
   const auto it = tokens_.find(scope);
   if (it != tokens_.end() && it->second.value != stale && it->second.good_until > std::chrono::steady_clock::now()) {
@@ -328,16 +329,19 @@ Error RegistrySession::answer_error(const HttpAnswer& answer, std::string_view w
   };
   switch (answer.status) {
     case 401:
-      return credentials_.empty()
-                 ? make(ErrorKind::kPermission, fmt::format("; log in with 'hull login{}'",
-                                                            endpoint_.registry == "docker.io"
-                                                                ? ""
-                                                                : " " + endpoint_.registry))
-                 : make(ErrorKind::kPermission, "; the stored credentials are not accepted, log in again with 'hull login'");
-    case 403: return make(ErrorKind::kPermission, "; this account may not do that");
-    case 404: return make(ErrorKind::kNotFound, "");
-    case 413: return make(ErrorKind::kNoSpace, "");
-    case 429: return make(ErrorKind::kUnavailable, "; too many requests, try again later or log in");
+      return credentials_.empty() ? make(ErrorKind::kPermission,
+                                         fmt::format("; log in with 'hull login{}'",
+                                                     endpoint_.registry == "docker.io" ? "" : " " + endpoint_.registry))
+                                  : make(ErrorKind::kPermission,
+                                         "; the stored credentials are not accepted, log in again with 'hull login'");
+    case 403:
+      return make(ErrorKind::kPermission, "; this account may not do that");
+    case 404:
+      return make(ErrorKind::kNotFound, "");
+    case 413:
+      return make(ErrorKind::kNoSpace, "");
+    case 429:
+      return make(ErrorKind::kUnavailable, "; too many requests, try again later or log in");
     default:
       if (answer.status >= 500) return make(ErrorKind::kUnavailable, "; try again later");
       return make(told.html ? ErrorKind::kUnavailable : ErrorKind::kInvalid, "");
@@ -380,7 +384,7 @@ Result<ManifestAnswer> RegistrySession::manifest(const std::string& repository, 
   out.body = std::move(answer.body);
   // The digest that was asked for, or the one that the registry names, must be the digest of what came.
   std::string want = reference.find(':') != std::string::npos ? reference : answer.header("docker-content-digest");
-  std::string_view algorithm = "sha256";
+  std::string algorithm = "sha256";
   if (auto parsed = Digest::parse(want); parsed.ok()) {
     algorithm = parsed->algorithm();
   } else {
@@ -389,11 +393,11 @@ Result<ManifestAnswer> RegistrySession::manifest(const std::string& repository, 
   out.digest = digest_of(algorithm, out.body);
   if (!want.empty() && out.digest.str() != want) {
     if (parse_error_answer(out.body, out.content_type).html) {
-      return errorf(ErrorKind::kUnavailable, "registry {}: manifest of {}: an HTML page came instead", endpoint_.registry,
-                    name);
+      return errorf(ErrorKind::kUnavailable, "registry {}: manifest of {}: an HTML page came instead",
+                    endpoint_.registry, name);
     }
-    return errorf(ErrorKind::kCorrupt, "registry {}: manifest of {}: its digest is {}, not {}", endpoint_.registry, name,
-                  out.digest.str(), want);
+    return errorf(ErrorKind::kCorrupt, "registry {}: manifest of {}: its digest is {}, not {}", endpoint_.registry,
+                  name, out.digest.str(), want);
   }
   return out;
 }

@@ -21,8 +21,8 @@ namespace hull::store {
 
 /// An address at which a registry's content can be asked for.
 struct Endpoint {
-  std::string registry;  ///< as references name it; keys of credentials and settings
-  std::string base;      ///< "https://registry-1.docker.io"
+  std::string registry;    ///< as references name it; keys of credentials and settings
+  std::string base;        ///< "https://registry-1.docker.io"
   bool try_plain = false;  ///< insecure: plain HTTP when TLS does not answer
   bool is_mirror = false;
   TlsOptions tls;

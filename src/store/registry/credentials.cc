@@ -81,7 +81,8 @@ struct HelperAnswer {
 /// Runs docker-credential-<name> <verb> with `input` on its standard input (docker-credential-helpers' protocol).
 Result<HelperAnswer> run_helper(const std::string& name, const char* verb, const std::string& input) {
   const bool plain = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' || c == '.';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '_' ||
+           c == '.';
   });
   if (!plain || name.size() > 100) {
     return errorf(ErrorKind::kInvalid, "credential helper \"{}\": not a program name", printable_line(name, 100));
@@ -100,9 +101,10 @@ Result<HelperAnswer> run_helper(const std::string& name, const char* verb, const
   const int failed = ::posix_spawnp(&pid, program.c_str(), &actions, nullptr, argv, environ);
   posix_spawn_file_actions_destroy(&actions);
   if (failed != 0) {
-    return Error::from_errno(failed, fmt::format("credential helper {}: it is named in Docker's config.json and can't be "
-                                                 "run (install it, or take its name out)",
-                                                 program));
+    return Error::from_errno(failed,
+                             fmt::format("credential helper {}: it is named in Docker's config.json and can't be "
+                                         "run (install it, or take its name out)",
+                                         program));
   }
   to.read_end.reset();
   from.write_end.reset();
@@ -117,7 +119,8 @@ Result<HelperAnswer> run_helper(const std::string& name, const char* verb, const
   const auto deadline = std::chrono::steady_clock::now() + kHelperTimeout;
   bool late = false;
   while (answer.output.size() <= kMaxHelperAnswer) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     pollfd wait{from.read_end.get(), POLLIN, 0};
     const int ready = ::poll(&wait, 1, static_cast<int>(std::max<int64_t>(0, left.count())));
     if (ready < 0 && errno == EINTR) continue;

@@ -53,7 +53,8 @@ Error curl_error(CURLcode code, const char* detail, const HttpRequest& request) 
   const std::string why = detail[0] != '\0' ? printable_line(detail, 200) : std::string(curl_easy_strerror(code));
   switch (code) {
     case CURLE_COULDNT_RESOLVE_HOST:
-    case CURLE_COULDNT_RESOLVE_PROXY: return errorf(ErrorKind::kNotFound, "{}: {}", what, why);
+    case CURLE_COULDNT_RESOLVE_PROXY:
+      return errorf(ErrorKind::kNotFound, "{}: {}", what, why);
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_ISSUER_ERROR:
@@ -62,20 +63,24 @@ Error curl_error(CURLcode code, const char* detail, const HttpRequest& request) 
                     "'insecure = true' to do without verification",
                     what, why);
     case CURLE_SSL_CONNECT_ERROR:
-      return errorf(ErrorKind::kPermission,
-                    "{}: TLS failed ({}); a registry that speaks plain HTTP must be named in hull.toml with 'insecure = "
-                    "true'",
-                    what, why);
+      return errorf(
+          ErrorKind::kPermission,
+          "{}: TLS failed ({}); a registry that speaks plain HTTP must be named in hull.toml with 'insecure = "
+          "true'",
+          what, why);
     case CURLE_SSL_CERTPROBLEM:
       return errorf(ErrorKind::kPermission, "{}: the client certificate can't be used ({})", what, why);
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL: return errorf(ErrorKind::kInvalid, "{}: {}", what, why);
+    case CURLE_UNSUPPORTED_PROTOCOL:
+      return errorf(ErrorKind::kInvalid, "{}: {}", what, why);
     case CURLE_OPERATION_TIMEDOUT:
       return errorf(ErrorKind::kTimeout, "{}: the registry stalled or did not answer in time ({})", what, why);
     case CURLE_PARTIAL_FILE:
     case CURLE_GOT_NOTHING:
-    case CURLE_RECV_ERROR: return errorf(ErrorKind::kUnavailable, "{}: the connection was cut ({})", what, why);
-    default: return errorf(ErrorKind::kUnavailable, "{}: {}", what, why);
+    case CURLE_RECV_ERROR:
+      return errorf(ErrorKind::kUnavailable, "{}: the connection was cut ({})", what, why);
+    default:
+      return errorf(ErrorKind::kUnavailable, "{}: {}", what, why);
   }
 }
 
@@ -186,8 +191,7 @@ class Transfer {
     option(CURLOPT_LOW_SPEED_TIME, std::max(1L, static_cast<long>((request.stall_timeout.count() + 999) / 1000)));
     option(CURLOPT_BUFFERSIZE, kReceiveBuffer);
     option(CURLOPT_TCP_KEEPALIVE, 1L);
-    option(CURLOPT_HTTP_VERSION,
-           static_cast<long>(request.http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
+    option(CURLOPT_HTTP_VERSION, static_cast<long>(request.http1 ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS));
     option(CURLOPT_HEADERFUNCTION, &Transfer::on_header);
     option(CURLOPT_HEADERDATA, this);
     option(CURLOPT_WRITEFUNCTION, &Transfer::on_write);
@@ -277,9 +281,12 @@ class Transfer {
     }
     if (!give_head()) return 0;
     switch (sink->on_data(data)) {
-      case BodySink::Take::kTaken: return data.size();
-      case BodySink::Take::kPause: return CURL_WRITEFUNC_PAUSE;
-      case BodySink::Take::kStop: break;
+      case BodySink::Take::kTaken:
+        return data.size();
+      case BodySink::Take::kPause:
+        return CURL_WRITEFUNC_PAUSE;
+      case BodySink::Take::kStop:
+        break;
     }
     stopped = true;
     return 0;
@@ -295,10 +302,14 @@ class Transfer {
     auto* transfer = static_cast<Transfer*>(self);
     size_t count = 0;
     switch (transfer->request.upload->take(std::as_writable_bytes(std::span(into, size)), &count)) {
-      case UploadSource::State::kData: return count;
-      case UploadSource::State::kEnd: return 0;
-      case UploadSource::State::kNotYet: return CURL_READFUNC_PAUSE;
-      case UploadSource::State::kFailed: break;
+      case UploadSource::State::kData:
+        return count;
+      case UploadSource::State::kEnd:
+        return 0;
+      case UploadSource::State::kNotYet:
+        return CURL_READFUNC_PAUSE;
+      case UploadSource::State::kFailed:
+        break;
     }
     return CURL_READFUNC_ABORT;
   }
@@ -369,6 +380,8 @@ std::shared_ptr<Transfer> HttpEngine::start(HttpRequest request, std::shared_ptr
 void HttpEngine::resume(const std::shared_ptr<Transfer>& transfer) { post({Operation::Kind::kResume, transfer}); }
 void HttpEngine::cancel(const std::shared_ptr<Transfer>& transfer) { post({Operation::Kind::kCancel, transfer}); }
 
+void HttpEngine::end_transfers() { post({Operation::Kind::kEndAll, nullptr}); }
+
 void HttpEngine::interrupt() {
   {
     const std::lock_guard guard(mutex_);
@@ -415,8 +428,11 @@ void HttpEngine::run() {
       if (stop) return;
     } else {
       for (const Operation& one : todo) {
-        CURL* easy = one.transfer->easy;
+        CURL* easy = one.transfer != nullptr ? one.transfer->easy : nullptr;
         switch (one.kind) {
+          case Operation::Kind::kEndAll:
+            end_all(errorf(ErrorKind::kConflict, "abandoned"));
+            break;
           case Operation::Kind::kStart:
             one.transfer->set_up();
             running_[one.transfer->easy] = one.transfer;

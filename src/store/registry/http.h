@@ -43,19 +43,19 @@ struct HttpRequest {
   std::vector<std::string> headers;  ///< "Name: value"
   std::string authorization;         ///< value of Authorization; dropped when a redirect leaves scheme, host and port
   std::string body;
-  std::shared_ptr<UploadSource> upload;     ///< in place of body
-  std::optional<uint64_t> upload_size;      ///< known size; else chunked
+  std::shared_ptr<UploadSource> upload;  ///< in place of body
+  std::optional<uint64_t> upload_size;   ///< known size; else chunked
   TlsOptions tls;
-  bool http1 = false;                       ///< a connection of its own (large bodies)
-  size_t max_body = 4 << 20;                ///< of a buffered answer
+  bool http1 = false;         ///< a connection of its own (large bodies)
+  size_t max_body = 4 << 20;  ///< of a buffered answer
   std::chrono::milliseconds stall_timeout{30000};
 };
 
 struct HttpAnswer {
   int status = 0;
-  std::string url;  ///< where it came from, after redirects
+  std::string url;                                  ///< where it came from, after redirects
   std::multimap<std::string, std::string> headers;  ///< names in lower case
-  std::string body;  ///< buffered answers, and the beginning of an error answer
+  std::string body;                                 ///< buffered answers, and the beginning of an error answer
   std::string header(std::string_view name) const;
 };
 
@@ -93,13 +93,15 @@ class HttpEngine {
 
   /// Ends everything under way and to come with kConflict "interrupted" (Ctrl-C). Not for signal handlers.
   void interrupt();
+  /// Ends what is under way now (a sibling has failed); later requests are served.
+  void end_transfers();
   bool interrupted();
   /// Waits (for a back-off); false when interrupted.
   bool wait_for(std::chrono::milliseconds duration);
 
  private:
   struct Operation {
-    enum class Kind { kStart, kResume, kCancel } kind;
+    enum class Kind { kStart, kResume, kCancel, kEndAll } kind;
     std::shared_ptr<Transfer> transfer;
   };
   void post(Operation operation);

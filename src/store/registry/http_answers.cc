@@ -246,7 +246,8 @@ Result<TokenAnswer> parse_token_answer(std::string_view text) {
   if (expires != json.end() && expires->is_number_integer()) {
     // The specification's least is 60 s; a server's nonsense must not make us ask for every request.
     out.lifetime = std::chrono::seconds(std::clamp<int64_t>(
-        expires->is_number_unsigned() && expires->get<uint64_t>() > 86400 ? 86400 : expires->get<int64_t>(), 30, 86400));
+        expires->is_number_unsigned() && expires->get<uint64_t>() > 86400 ? 86400 : expires->get<int64_t>(), 30,
+        86400));
   }
   return out;
 }

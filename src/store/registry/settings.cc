@@ -1,5 +1,6 @@
 #include "store/registry/settings.h"
 
+#define TOML_EXCEPTIONS 0
 #include <toml++/toml.h>
 
 #include <algorithm>
@@ -131,8 +132,9 @@ Result<void> read_registry(const std::string& file, const toml::table& table, Re
     } else if (key == "stall_timeout") {
       TRY(read_milliseconds(c, &out->stall_timeout));
     } else {
-      return c.bad("unknown key; known are default, parallel_layers, parallel_ranges, retries, stall_timeout, and "
-                   "tables [registry.\"host\"]");
+      return c.bad(
+          "unknown key; known are default, parallel_layers, parallel_ranges, retries, stall_timeout, and "
+          "tables [registry.\"host\"]");
     }
   }
   return {};
@@ -179,12 +181,14 @@ RegistryHost RegistrySettings::host(const std::string& name) const {
 
 Result<RegistrySettings> parse_registry_settings(std::string_view text, const std::string& file_name) {
   RegistrySettings out;
-  // toml++ is built with exceptions here; this is the one place where one is caught.
-  toml::table document;
-  try {
-    document = toml::parse(text, file_name);
-  } catch (const toml::parse_error& failure) {
+  const toml::parse_result parsed = toml::parse(text, file_name);
+  if (!parsed) {
+    const toml::parse_error& failure = parsed.error();
     return errorf(ErrorKind::kInvalid, "{}:{}: {}", file_name, failure.source().begin.line, failure.description());
+  }
+  const toml::table& document = parsed.table();
+  for (const auto& [key, target] : {std::pair("data_root", &out.data_root), std::pair("run_root", &out.run_root)}) {
+    if (const toml::node* node = document.get(key)) TRY(read_text(Context{file_name, key, *node}, target));
   }
   if (const toml::node* registry = document.get("registry")) {
     if (!registry->is_table()) return at(file_name, *registry, "registry", "expected a table");

@@ -39,6 +39,8 @@ struct RegistryHost {
 };
 
 struct RegistrySettings {
+  /// Top-level keys of the file, which the engine reads too.
+  std::string data_root = "/var/lib/hull", run_root = "/run/hull";
   std::string default_registry = "docker.io";
   std::map<std::string, RegistryHost> hosts;
   int parallel_layers = 3;
@@ -54,7 +56,8 @@ struct RegistrySettings {
   RegistryHost host(const std::string& name) const;
 };
 
-/// Reads the tables "registry" and "limits" of the document; other tables are not looked at. Errors name key and line.
+/// Reads data_root, run_root and the tables "registry" and "limits" of the document; the rest is the engine's. Errors
+/// name key and line.
 Result<RegistrySettings> parse_registry_settings(std::string_view toml, const std::string& file_name);
 /// From a file; an absent file gives the defaults.
 Result<RegistrySettings> load_registry_settings(const std::string& path);
