@@ -496,8 +496,14 @@ Result<void> Links::disconnect(const Endpoint& endpoint, uint32_t bridge_index) 
   NetlinkBatch batch;
   delete_neighbour(batch, bridge_index, endpoint.ipv4);
   if (endpoint.ipv6) delete_neighbour(batch, bridge_index, *endpoint.ipv6);
-  batch.begin(RTM_DELLINK, 0, link_header());
+  batch.begin(RTM_NEWLINK, 0, link_header());
   batch.put_string(IFLA_IFNAME, endpoint.host_interface);
+  batch.open_nest(IFLA_LINKINFO);
+  batch.put_string(IFLA_INFO_SLAVE_KIND, "bridge");
+  batch.open_nest(IFLA_INFO_SLAVE_DATA);
+  batch.put_u8(IFLA_BRPORT_STATE, BR_STATE_DISABLED);
+  batch.close_nest();
+  batch.close_nest();
   batch.end();
   return run(batch, fmt::format("disconnect workload {}", endpoint.workload_id),
              {ENOENT, ENODEV, EINVAL, ENXIO, EOPNOTSUPP, EAFNOSUPPORT});

@@ -68,7 +68,8 @@ class Links {
   /// Puts an endpoint whose link is there on the bridge again.
   Result<void> reconnect(const Endpoint& endpoint, uint32_t bridge_index);
 
-  /// Takes an endpoint's neighbours and link away; what is not there is success.
+  /// Takes an endpoint's neighbours away and closes its port for good; what is not there is success. The pair itself is
+  /// left to the end of its namespace: to delete it would make the caller wait some 20 ms for the kernel's readers.
   Result<void> disconnect(const Endpoint& endpoint, uint32_t bridge_index);
   /// Removes permanent neighbours of the bridge that `keep` does not want; returns how many.
   Result<unsigned> sweep_neighbours(uint32_t bridge_index, const std::function<bool(const IpAddress&)>& keep);

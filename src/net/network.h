@@ -123,8 +123,10 @@ class NetworkManager {
   /// namespace for some microseconds and comes back. On failure everything but the reservation is undone.
   Result<Endpoint> attach(std::string_view workload_id, int netns_fd);
 
-  /// Frees addresses, ports and rules, and takes the port off the bridge. The interface pair goes with its namespace.
-  /// Unknown workloads are success.
+  /// Frees addresses, ports and rules, and closes the workload's port of the bridge, so that its addresses are free for
+  /// the next even if something keeps the namespace. The interface pair goes with the namespace (deleting it here would
+  /// take the caller some 20 ms); what stays behind in a kept one is removed by repair(). Unknown workloads are
+  /// success.
   Result<void> detach(std::string_view workload_id);
 
   /// Brings the loopback interface of a namespace up (--network none and every other private namespace).

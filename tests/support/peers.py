@@ -23,10 +23,18 @@ def end_process(process, timeout_s=20):
 
 
 class Private:
-    """A temporary folder, a network namespace, and a process that holds a private mount namespace."""
+    """A temporary folder, a network namespace, and a process that holds a private mount namespace.
+
+    isolated=False is for a caller that lives in such namespaces already (the benchmark): commands run as they are.
+    """
+
+    isolated = True
 
     def __init__(self, kind):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix=f"hull-{kind}-", dir="/tmp"))
+        self.cgroups_before = set(cgroup_folders())
+        if not self.isolated:
+            return
         self.netns = f"hull-p-{uuid.uuid4().hex[:8]}"
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         # Daemons leave mounts when they are killed; in this namespace they vanish with it. /run is the namespace's own,
@@ -36,13 +44,14 @@ class Private:
              "mount -t tmpfs tmpfs /run && mkdir -p /var/lib/cni && mount -t tmpfs tmpfs /var/lib/cni && echo ready && exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self.holder.stdout.readline().strip() == "ready"
-        self.cgroups_before = set(cgroup_folders())
         self.netns_fd = os.open(f"/run/netns/{self.netns}", os.O_RDONLY)
         self.run(["ip", "link", "set", "lo", "up"])
 
     def enter(self):
         """The prefix of a command that shall run inside. The network namespace is entered by descriptor, because
         /run/netns is hidden inside."""
+        if not self.isolated:
+            return []
         return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{self.netns_fd}", f"--mount=/proc/{self.holder.pid}/ns/mnt"]
 
     def command(self, command):
@@ -56,6 +65,17 @@ class Private:
         return done
 
     def close(self):
+        if self.isolated:
+            self.close_namespaces()
+        for path in cgroup_folders():
+            if path not in self.cgroups_before and any(word in path for word in ("docker", "libpod", "default/", "ctr-")):
+                try:
+                    os.rmdir(path)
+                except OSError:
+                    pass
+        remove_tree(self.folder)
+
+    def close_namespaces(self):
         mine = os.stat(f"/proc/{self.holder.pid}/ns/mnt").st_ino
         network = os.fstat(self.netns_fd).st_ino
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
@@ -73,13 +93,6 @@ class Private:
         self.holder.wait()
         os.close(self.netns_fd)
         subprocess.run(["ip", "netns", "del", self.netns], capture_output=True)
-        for path in cgroup_folders():
-            if path not in self.cgroups_before and any(word in path for word in ("docker", "libpod", "default/", "ctr-")):
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    pass
-        remove_tree(self.folder)
 
     def members(self, mount_namespace, network_namespace):
         """Processes in our mount or network namespace, or with our folder mounted (their containers)."""
