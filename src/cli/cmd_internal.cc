@@ -27,17 +27,7 @@ Result<int> help_main(Context& context, const Parsed& parsed) {
 
 Result<int> cleanup_main(Context& context, const Parsed& parsed) {
   TRY_ASSIGN(engine::Engine * engine, context.engine());
-  // Looking at a workload repairs what its end left behind; with --rm it is removed.
-  const std::string& id = parsed.arguments[0];
-  auto details = engine->inspect(id);
-  if (!details.ok()) {
-    if (details.error().kind() == ErrorKind::kNotFound) return 0;
-    return std::move(details).error();
-  }
-  const auto status = details->summary.status;
-  if (details->config.auto_remove && status != engine::Status::kRunning && status != engine::Status::kPaused) {
-    TRY(engine->remove(id, true, true));
-  }
+  TRY(engine->cleanup(parsed.arguments[0]));
   return 0;
 }
 

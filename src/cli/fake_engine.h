@@ -102,6 +102,7 @@ class FakeEngine : public engine::Engine {
   Result<void> remove(std::string_view ref, bool force, bool volumes) override {
     return act(ref, fmt::format("remove {} {} {}", ref, force, volumes));
   }
+  Result<void> cleanup(std::string_view id) override { return act(id, fmt::format("cleanup {}", id)); }
   Result<void> resize(std::string_view ref, oci::Box size) override {
     calls.push_back(fmt::format("resize {} {}x{}", ref, size.width, size.height));
     return {};

@@ -27,6 +27,7 @@ struct Settings {
   std::string libexec;  // where hull-monitor and hull-images are
   std::string runtime;  // path of hull-oci
   std::string cgroup_manager = "cgroupfs";
+  std::string cgroup_parent;  // "": hull, or system.slice with systemd
   std::string default_registry = "docker.io";
   std::string bridge_name, bridge_subnet, bridge_subnet6;
   int bridge_mtu = 0;
@@ -158,6 +159,8 @@ class Engine {
   /// checks the whole request, writes the workload. Nothing is left behind on failure.
   virtual Result<Created> create(const Config& config, PullPolicy pull) = 0;
   /// Starts a created or stopped workload. With `attach` the caller gets its ends before the first byte is written.
+  /// A program that can't be executed is told by error_number() of the Error: ENOENT (exit code 127), or EACCES
+  /// (126); exec() does the same.
   virtual Result<std::optional<Attachment>> start(std::string_view ref, bool attach_output, bool attach_input) = 0;
   virtual Result<Attachment> attach(std::string_view ref, bool input) = 0;
   /// Sends the stop signal, waits up to the timeout (negative: for ever; absent: the workload's own), then kills.
@@ -167,6 +170,9 @@ class Engine {
   virtual Result<void> pause(std::string_view ref) = 0;
   virtual Result<void> unpause(std::string_view ref) = 0;
   virtual Result<void> remove(std::string_view ref, bool force, bool volumes) = 0;
+  /// What has to be done after a workload ended: network, run folder, exit record, --rm. Idempotent; the monitor
+  /// executes `hull internal cleanup ID` for it when no command that waits has promised to.
+  virtual Result<void> cleanup(std::string_view id) = 0;
   virtual Result<void> resize(std::string_view ref, oci::Box size) = 0;
   /// condition: "not-running" (default), "next-exit", "removed".
   virtual Result<ExitInfo> wait(std::string_view ref, std::string_view condition) = 0;

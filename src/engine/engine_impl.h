@@ -1,0 +1,141 @@
+#pragma once
+// The engine's one implementation; its methods are spread over files by topic (create.cc, start.cc, ...).
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/change.h"
+#include "engine/engine.h"
+#include "engine/index.h"
+#include "engine/monitor_client.h"
+#include "engine/paths.h"
+#include "engine/runtime_cli.h"
+#include "engine/spec.h"
+#include "engine/state.h"
+#include "net/network.h"
+
+namespace hull::engine {
+
+class EngineImpl : public Engine {
+ public:
+  /// With a given image store, for tests; Engine::open opens the real one.
+  EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> images);
+  ~EngineImpl() override = default;
+
+  const Settings& settings() const override { return settings_; }
+  store::ImageStore& images() override { return *images_; }
+
+  Result<Created> create(const Config& config, PullPolicy pull) override;
+  Result<std::optional<Attachment>> start(std::string_view ref, bool attach_output, bool attach_input) override;
+  Result<Attachment> attach(std::string_view ref, bool input) override;
+  Result<void> stop(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) override;
+  Result<void> restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) override;
+  Result<void> kill(std::string_view ref, std::string_view signal) override;
+  Result<void> pause(std::string_view ref) override;
+  Result<void> unpause(std::string_view ref) override;
+  Result<void> remove(std::string_view ref, bool force, bool volumes) override;
+  Result<void> cleanup(std::string_view id) override;
+  Result<void> resize(std::string_view ref, oci::Box size) override;
+  Result<ExitInfo> wait(std::string_view ref, std::string_view condition) override;
+  Result<std::vector<WorkloadSummary>> list(const ListFilter& filter) override;
+  Result<WorkloadDetails> inspect(std::string_view ref) override;
+  Result<void> logs(std::string_view ref, const LogOptions& options, const LogSink& sink) override;
+  Result<std::vector<std::vector<std::string>>> top(std::string_view ref,
+                                                    const std::vector<std::string>& ps_args) override;
+  Result<ContainerStats> stats(std::string_view ref) override;
+  Result<store::PruneReport> prune(const std::multimap<std::string, std::string>& filters) override;
+  Result<ExecHandle> exec(std::string_view ref, const ExecConfig& config, std::optional<oci::Box> size) override;
+  Result<ExitInfo> wait_exec(ExecHandle& handle) override;
+  Result<void> resize_exec(ExecHandle& handle, oci::Box size) override;
+  Result<Volume> volume_create(std::string name, std::string driver, std::map<std::string, std::string> options,
+                               std::map<std::string, std::string> labels) override;
+  Result<std::vector<Volume>> volume_list(const std::multimap<std::string, std::string>& filters) override;
+  Result<Volume> volume_inspect(std::string_view name) override;
+  Result<void> volume_remove(std::string_view name, bool force) override;
+  Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) override;
+  Result<DiskUsage> disk_usage() override;
+  Result<store::CheckReport> check(bool deep, bool repair) override;
+  Result<std::vector<Check>> doctor() override;
+  Result<std::string> info_json() override;
+  std::vector<Timing> timings() const override { return timings_; }
+
+ private:
+  /// Opens the index and finishes what killed commands left half done.
+  Result<Index*> index();
+  Result<net::NetworkManager*> network();
+  void mark(std::string step);
+  void reset_clock() { last_mark_ = std::chrono::steady_clock::now(); }
+
+  // create.cc
+  Result<store::Image> resolve_image(const Config& config, PullPolicy pull);
+  Result<void> pull_image(const std::string& reference, const Config& config);
+  Result<std::string> choose_name(Index& index, const Config& config);
+  Result<void> resolve_volumes(const Change& change, Index& index, Config* merged, std::vector<std::string>* volumes,
+                               std::vector<std::string>* anonymous);
+  Result<void> copy_up(const std::string& volume, const std::string& target, const std::vector<std::string>& lower);
+
+  // start.cc
+  struct Prepared {
+    SpecInput spec;
+    std::vector<UniqueFd> held;        // published ports
+    std::vector<UniqueFd> spec_files;  // descriptors that the specification names through /proc/PID/fd
+    bool own_network = false;          // to be attached to the bridge
+    bool private_network = false;      // needs its loopback brought up
+  };
+  Result<std::optional<Attachment>> start_locked(const Change& change, const WorkloadRow& row, bool attach_output,
+                                                 bool attach_input);
+  Result<void> prepare_namespaces(const WorkloadRow& row, const Config& config, Prepared* prepared);
+  Result<void> prepare_network_files(const WorkloadRow& row, const Config& config, Prepared* prepared);
+  Result<void> prepare_mounts(const WorkloadRow& row, const Config& config, Prepared* prepared);
+  Result<int> running_pid(std::string_view ref, std::string_view what);
+  MonitorRequest monitor_request(const WorkloadRow& row, const Config& config, bool attach_input) const;
+  void abandon_run(const WorkloadRow& row);
+
+  // stop.cc
+  Result<void> signal_init(const RunState& state, int signal);
+  Result<void> cleanup_locked(const Change& change, const WorkloadRow& row);
+  Result<void> remove_locked(const Change& change, const WorkloadRow& row, bool volumes);
+  Result<void> end_run(const WorkloadRow& row, const std::optional<int>& grace_s, int signal, bool* removed);
+  Result<ExitInfo> finish_wait(const WorkloadRow& row, std::optional<ExitRecord> record, int control);
+
+  // repair.cc
+  void sweep_changes(Index& index);
+  Result<void> repair_locked(const Change& change, Index& index);
+  /// The state of a workload; one whose monitor was killed is cleaned up first.
+  Result<RunState> settled_state(const WorkloadRow& row);
+  Result<WorkloadRow> find(std::string_view ref);
+
+  // volumes.cc
+  Result<VolumeRow> make_volume(Index& index, VolumeRow row, const std::map<std::string, std::string>& options);
+  Result<std::string> volume_path(const std::string& name) const;
+  Result<Volume> volume_of(const VolumeRow& row, bool with_size) const;
+  Result<void> delete_volume(Index& index, const std::string& name);
+
+  // list.cc
+  WorkloadSummary summary_of(const WorkloadRow& row, const RunState& state) const;
+
+  Settings settings_;
+  Paths paths_;
+  std::unique_ptr<store::ImageStore> images_;
+  std::unique_ptr<Index> index_;
+  std::optional<net::NetworkManager> network_;
+  RuntimeCli runtime_;
+  /// Control connections of the workloads that this process started attached.
+  std::map<std::string, UniqueFd, std::less<>> primaries_;
+  std::vector<Timing> timings_;
+  std::chrono::steady_clock::time_point last_mark_ = std::chrono::steady_clock::now();
+};
+
+/// JSON object of texts, "" for an empty one, and back.
+std::string labels_to_json(const std::map<std::string, std::string>& labels);
+std::map<std::string, std::string> labels_from_json(std::string_view json);
+
+/// 64 hex digits from the kernel's random numbers.
+std::string random_id();
+
+}  // namespace hull::engine

@@ -1,0 +1,65 @@
+#include "engine/host.h"
+
+#include <fts.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <set>
+
+#include "base/error_format.h"
+#include "sys/file.h"
+#include "sys/root.h"
+
+namespace hull::engine {
+namespace {
+
+bool memory_v1() { return ::access("/sys/fs/cgroup/memory/memory.limit_in_bytes", F_OK) == 0; }
+
+}  // namespace
+
+std::string host_cgroup_file(const Config& config, const Settings& settings, std::string_view id) {
+  if (settings.cgroup_manager == "systemd") return {};
+  std::string parent = config.cgroup_parent.empty() ? settings.cgroup_parent : config.cgroup_parent;
+  parent = parent.empty() ? "hull" : sys::clean_path(parent);
+  if (memory_v1()) return fmt::format("/sys/fs/cgroup/memory/{}/{}/memory.oom_control", parent, id);
+  if (::access("/sys/fs/cgroup/cgroup.controllers", F_OK) != 0) return {};
+  return fmt::format("/sys/fs/cgroup/{}/{}/memory.events", parent, id);
+}
+
+bool host_has_swap_accounting() {
+  if (memory_v1()) return ::access("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes", F_OK) == 0;
+  return true;  // v2 has memory.swap.max wherever swap is compiled in; the runtime says so otherwise
+}
+
+std::string own_program() {
+  if (const char* given = std::getenv("HULL_PROGRAM")) return given;  // tests, where the caller is not hull
+  char path[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
+  return {path, length > 0 ? static_cast<size_t>(length) : 0};
+}
+
+uint64_t tree_size(const std::string& folder) {
+  uint64_t total = 0;
+  std::set<std::pair<dev_t, ino_t>> seen;
+  char* const roots[] = {const_cast<char*>(folder.c_str()), nullptr};  // NOLINT: fts does not write to them
+  FTS* walk = ::fts_open(roots, FTS_PHYSICAL | FTS_XDEV | FTS_NOCHDIR, nullptr);
+  if (walk == nullptr) return 0;
+  while (const FTSENT* entry = ::fts_read(walk)) {
+    if (entry->fts_info == FTS_DP || entry->fts_statp == nullptr) continue;
+    if (entry->fts_info == FTS_NS || entry->fts_info == FTS_ERR) continue;
+    const struct stat& info = *entry->fts_statp;
+    if (info.st_nlink > 1 && !S_ISDIR(info.st_mode) && !seen.insert({info.st_dev, info.st_ino}).second) continue;
+    total += static_cast<uint64_t>(info.st_blocks) * 512;
+  }
+  ::fts_close(walk);
+  return total;
+}
+
+std::string host_name() {
+  utsname name{};
+  return ::uname(&name) == 0 ? name.nodename : "localhost";
+}
+
+}  // namespace hull::engine

@@ -1,0 +1,28 @@
+#pragma once
+// Where the engine keeps what. All folders are 0700.
+
+#include <string>
+#include <string_view>
+
+namespace hull::engine {
+
+struct Paths {
+  std::string data;  // survives a boot
+  std::string run;   // of this boot
+
+  std::string index() const { return data + "/engine.db"; }
+  std::string workloads() const { return data + "/workloads"; }
+  std::string runs() const { return run + "/workloads"; }
+  /// One file for each change that is under way; see transition.h.
+  std::string changes() const { return run + "/changes"; }
+  std::string volumes() const { return data + "/volumes"; }
+  std::string runtime_root() const { return run + "/runtime"; }
+
+  /// config.json and rootfs of the bundle, upper and work of the overlay, host files, log, exit record.
+  std::string workload(std::string_view id) const { return workloads() + "/" + std::string(id); }
+  /// Sockets, pid, state and exit of the current run; the folder is there while a run is, or was not cleaned up.
+  std::string run_of(std::string_view id) const { return runs() + "/" + std::string(id); }
+  std::string change(std::string_view id) const { return changes() + "/" + std::string(id); }
+};
+
+}  // namespace hull::engine

@@ -1,0 +1,321 @@
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/error_format.h"
+#include "base/units.h"
+#include "engine/engine_impl.h"
+#include "engine/host.h"
+#include "engine/image_view.h"
+#include "engine/merge.h"
+#include "engine/process.h"
+#include "engine/runtime_error.h"
+#include "sys/file.h"
+
+namespace hull::engine {
+namespace {
+
+using monitor::Message;
+using monitor::MessageType;
+
+/// The root folder of the upper layer is the workload's "/": it gets what the image's has.
+Result<void> copy_root_attributes(const std::string& lower, const std::string& upper) {
+  struct stat from{}, to{};
+  if (::stat(lower.c_str(), &from) != 0) return errnof("stat {}", lower);
+  if (::stat(upper.c_str(), &to) != 0) return errnof("stat {}", upper);
+  if ((from.st_uid != to.st_uid || from.st_gid != to.st_gid) && ::chown(upper.c_str(), from.st_uid, from.st_gid) != 0) {
+    return errnof("chown {}", upper);
+  }
+  if ((from.st_mode & 07777) != (to.st_mode & 07777) && ::chmod(upper.c_str(), from.st_mode & 07777) != 0) {
+    return errnof("chmod {}", upper);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<int> EngineImpl::running_pid(std::string_view ref, std::string_view what) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  const RunState state = read_state(paths_, row.id);
+  if (state.status != Status::kRunning && state.status != Status::kPaused) {
+    return errorf(ErrorKind::kConflict, "{}: container {} is not running", what, row.name);
+  }
+  return state.pid;
+}
+
+Result<void> EngineImpl::prepare_namespaces(const WorkloadRow& row, const Config& config, Prepared* prepared) {
+  SpecInput& spec = prepared->spec;
+  const auto join = [&](const std::string& mode, std::string_view what, const char* file) -> Result<std::string> {
+    const std::string ref = mode.substr(mode.find(':') + 1);
+    TRY_ASSIGN(const WorkloadRow other, find(ref));
+    if (other.id == row.id) return errorf(ErrorKind::kInvalid, "{}: container can't join its own namespace", what);
+    TRY_ASSIGN(const int pid, running_pid(other.id, fmt::format("cannot join {} of a non running container", what)));
+    // A descriptor, checked to be of the process that we mean: the pid may be another's by the time it is used.
+    auto opened = sys::open(fmt::format("/proc/{}/ns/{}", pid, file), O_RDONLY);
+    if (!opened.ok()) return std::move(opened).error();
+    const RunState again = read_state(paths_, other.id);
+    if (again.pid != pid || process_start_time(pid) != again.start_time) {
+      return errorf(ErrorKind::kConflict, "cannot join {} of container {}: it ended", what, other.name);
+    }
+    const std::string path = fmt::format("/proc/{}/fd/{}", ::getpid(), opened->get());
+    prepared->spec_files.push_back(std::move(*opened));
+    return path;
+  };
+  const auto joined = [](const std::string& mode) { return mode.starts_with("container:"); };
+  if (config.network == "host") {
+    spec.network_namespace = "host";
+  } else if (joined(config.network)) {
+    TRY_ASSIGN(spec.network_namespace, join(config.network, "network", "net"));
+  } else {
+    prepared->own_network = config.network == "bridge";
+    prepared->private_network = true;
+  }
+  if (config.pid_mode == "host") {
+    spec.pid_namespace = "host";
+  } else if (joined(config.pid_mode)) {
+    TRY_ASSIGN(spec.pid_namespace, join(config.pid_mode, "PID", "pid"));
+  }
+  if (config.uts_mode == "host") spec.uts_namespace = "host";
+  if (config.cgroupns_mode == "host") spec.cgroup_namespace = "host";
+  if (config.ipc_mode == "host") {
+    spec.ipc_namespace = "host";
+    spec.shm_source = "/dev/shm";
+  } else if (joined(config.ipc_mode)) {
+    TRY_ASSIGN(spec.ipc_namespace, join(config.ipc_mode, "IPC", "ipc"));
+    // The other's /dev/shm, found inside its root by a descriptor: what it may have put there instead can't lead out.
+    TRY_ASSIGN(const int pid, running_pid(config.ipc_mode.substr(10), "cannot join IPC of a non running container"));
+    TRY_ASSIGN(const sys::Root root, sys::Root::open(fmt::format("/proc/{}/root", pid)));
+    TRY_ASSIGN(UniqueFd shm, root.open_in("dev/shm", O_PATH | O_DIRECTORY));
+    struct statfs kind{};
+    if (::fstatfs(shm.get(), &kind) != 0 || kind.f_type != TMPFS_MAGIC) {
+      return errorf(ErrorKind::kConflict, "cannot join IPC of container {}: its /dev/shm is no tmpfs",
+                    config.ipc_mode.substr(10));
+    }
+    spec.shm_source = fmt::format("/proc/{}/fd/{}", ::getpid(), shm.get());
+    prepared->spec_files.push_back(std::move(shm));
+  }
+  return {};
+}
+
+Result<void> EngineImpl::prepare_mounts(const WorkloadRow& row, const Config& config, Prepared* prepared) {
+  TRY_ASSIGN(Index* const names, index());
+  for (const MountRequest& mount : config.mounts) {
+    SpecInput::ResolvedMount resolved;
+    resolved.request = &mount;
+    if (mount.type == MountRequest::Type::kVolume) {
+      TRY_ASSIGN(const std::optional<VolumeRow> volume, names->volume(mount.source));
+      if (!volume) {
+        return errorf(ErrorKind::kNotFound, "volume {} of container {} is gone", mount.source, row.name);
+      }
+      TRY_ASSIGN(resolved.source, volume_path(mount.source));
+    } else if (mount.type == MountRequest::Type::kBind) {
+      if (mount.create_source && !sys::exists(mount.source)) TRY(sys::make_dirs(mount.source, 0755));
+      if (!sys::exists(mount.source)) {
+        return errorf(ErrorKind::kInvalid,
+                      "invalid mount config for type \"bind\": bind source path does not exist: {}", mount.source);
+      }
+      resolved.source = mount.source;
+    }
+    prepared->spec.mounts.push_back(std::move(resolved));
+  }
+  return {};
+}
+
+MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config& config, bool attach_input) const {
+  MonitorRequest request;
+  request.program = settings_.libexec + "/hull-monitor";
+  request.id = row.id;
+  auto& args = request.arguments;
+  args = {"--id", row.id};
+  if (config.log_driver != "none") {
+    args.insert(args.end(), {"--log", row.id + "-json.log"});
+    int64_t max_size = settings_.log_max_size;
+    int max_files = settings_.log_max_files;
+    if (const auto it = config.log_options.find("max-size"); it != config.log_options.end()) {
+      max_size = parse_size(it->second).value_or(-1);
+    }
+    if (const auto it = config.log_options.find("max-file"); it != config.log_options.end()) {
+      max_files = static_cast<int>(parse_int(it->second, 1, 1000).value_or(1));
+    }
+    if (max_size > 0) {
+      args.insert(args.end(),
+                  {"--log-max-size", fmt::format("{}", max_size), "--log-max-files", fmt::format("{}", max_files)});
+    }
+  }
+  if (config.tty) args.emplace_back("--tty");
+  if (config.open_stdin) args.emplace_back("--stdin");
+  // As Docker's client asks for it: with -i on a foreground run the end of the input is the program's end of input.
+  if (config.open_stdin && attach_input && config.attach_stdin) args.emplace_back("--stdin-once");
+  const std::string cgroup = host_cgroup_file(config, settings_, row.id);
+  if (!cgroup.empty()) args.insert(args.end(), {"--oom-file", cgroup});
+  args.insert(args.end(), {"--cleanup", own_program()});
+  request.create_argv = {settings_.runtime, "--root", paths_.runtime_root(), "--log", "runtime.log",
+                         "--log-format",    "json"};
+  if (settings_.cgroup_manager == "systemd") request.create_argv.emplace_back("--systemd-cgroup");
+  request.create_argv.insert(request.create_argv.end(),
+                             {"create", "--bundle", paths_.workload(row.id), "--pid-file", "init.pid"});
+  if (config.tty) request.create_argv.insert(request.create_argv.end(), {"--console-socket", "console"});
+  request.create_argv.push_back(row.id);
+  return request;
+}
+
+/// After a failed start: nothing of the run stays, the workload is as it was before.
+void EngineImpl::abandon_run(const WorkloadRow& row) {
+  ignore_result(runtime_.remove(row.id));
+  if (row.network == "bridge") {
+    if (auto manager = network(); manager.ok()) ignore_result((*manager)->detach(row.id));
+  }
+  ignore_result(sys::remove_tree(paths_.run_of(row.id)));
+  clear_run_mark(paths_, row.id);
+}
+
+Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change, const WorkloadRow& row,
+                                                           bool attach_output, bool attach_input) {
+  static_cast<void>(change);  // the proof that the caller holds it
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::string config_json, names->config(row.id));
+  TRY_ASSIGN(const Config config, parse_config(config_json));
+  TRY_ASSIGN(const store::Image image, images_->find(row.image_id));
+  Prepared prepared;
+  SpecInput& spec_input = prepared.spec;
+  spec_input.id = row.id;
+  spec_input.config = &config;
+  TRY_ASSIGN(spec_input.lower_dirs, images_->lower_dirs(image));
+  mark("mount the layers");
+  const std::string folder = paths_.workload(row.id);
+  spec_input.upper_dir = folder + "/upper";
+  spec_input.work_dir = folder + "/work";
+  spec_input.rootfs = folder + "/rootfs";
+  if (spec_input.lower_dirs.empty()) spec_input.lower_dirs.push_back(spec_input.rootfs);  // an image of nothing
+  spec_input.systemd_cgroup = settings_.cgroup_manager == "systemd";
+  spec_input.cgroup_parent = settings_.cgroup_parent;
+  spec_input.init_program = settings_.libexec + "/hull-monitor";
+  spec_input.console_size = config.console_size;
+  spec_input.swap_accounting = host_has_swap_accounting();
+  {
+    // What the workload changed in an earlier run counts: then its upper layer is part of the view.
+    std::vector<std::string> stack = spec_input.lower_dirs;
+    if (::access((folder + "/upper/etc").c_str(), F_OK) == 0) stack.insert(stack.begin(), spec_input.upper_dir);
+    TRY_ASSIGN(const sys::Root view, open_stack(stack));
+    TRY_ASSIGN(spec_input.user, resolve_user(view, config.user, config.groups_add));
+  }
+  TRY(copy_root_attributes(spec_input.lower_dirs.front(), spec_input.upper_dir));
+
+  const std::string run = paths_.run_of(row.id);
+  if (::mkdir(run.c_str(), 0700) != 0) {
+    if (errno != ENOENT && errno != EEXIST) return errnof("make folder {}", run);
+    TRY(sys::make_dirs(run));
+  }
+  const auto go = [&]() -> Result<std::optional<Attachment>> {
+    TRY_ASSIGN(UniqueFd lock, take_monitor_lock(paths_, row.id));
+    TRY(prepare_namespaces(row, config, &prepared));
+    TRY(prepare_mounts(row, config, &prepared));
+    TRY(prepare_network_files(row, config, &prepared));
+    mark("prepare");
+    TRY_ASSIGN(const oci::Spec spec, build_spec(spec_input));
+    TRY_ASSIGN(const UniqueFd bundle,
+               sys::open(folder + "/config.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+    TRY(sys::write_all(bundle.get(), oci::to_json(spec)).context("write the bundle"));
+    mark("write the specification");
+
+    TRY_ASSIGN(UniqueFd control,
+               launch_monitor(paths_, monitor_request(row, config, attach_input), std::move(lock), prepared.held));
+    std::optional<Attachment> attachment;
+    if (attach_output || attach_input) {
+      TRY_ASSIGN(attachment,
+                 request_attachment(control.get(), attach_output, attach_input && config.open_stdin, config.tty, true));
+      Message owns;
+      owns.type = MessageType::kOwnsCleanup;
+      TRY(send_message(control.get(), owns));
+    }
+    TRY_ASSIGN(const std::optional<Message> created, receive_message(control.get()));
+    if (!created) return errorf(ErrorKind::kInternal, "the monitor of container {} ended at once", row.name);
+    if (created->type == MessageType::kFailed) return start_failure(created->text, full_command(config));
+    mark("monitor and runtime create");
+    const int pid = created->a;
+    if (prepared.private_network) {
+      TRY_ASSIGN(const UniqueFd netns, sys::open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
+      if (prepared.own_network) {
+        TRY_ASSIGN(net::NetworkManager* const manager, network());
+        TRY_ASSIGN([[maybe_unused]] const net::Endpoint endpoint, manager->attach(row.id, netns.get()));
+      } else {
+        TRY(net::NetworkManager::loopback_up(netns.get()));
+      }
+      mark("network");
+    }
+    const int64_t started_ns = now_ns();
+    // Before the gate opens: a program that ends at once must not be seen as never started.
+    TRY(write_run_mark(paths_, row.id, started_ns));
+    TRY(write_started(paths_, row.id, pid, started_ns));
+    Message started;
+    started.type = MessageType::kStarted;
+    started.time_ns = started_ns;
+    TRY(send_message(control.get(), started));
+    auto opened = runtime_.start(row.id);
+    if (!opened.ok()) return start_failure(opened.error().message(), full_command(config));
+    mark("runtime start");
+    if (attachment) primaries_.insert_or_assign(row.id, std::move(control));
+    return attachment;
+  };
+  auto outcome = go();
+  if (!outcome.ok()) abandon_run(row);
+  return outcome;
+}
+
+Result<std::optional<Attachment>> EngineImpl::start(std::string_view ref, bool attach_output, bool attach_input) {
+  reset_clock();
+  TRY_ASSIGN(const WorkloadRow found, find(ref));
+  TRY_ASSIGN(const Change change, Change::begin(paths_, found.id));
+  // Again under the lock: it may have been removed or started meanwhile.
+  TRY_ASSIGN(const WorkloadRow row, find(found.id));
+  RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kRunning || state.status == Status::kPaused) {
+    if (state.status == Status::kPaused) {
+      return errorf(ErrorKind::kConflict, "cannot start a paused container, try unpause instead");
+    }
+    if (!attach_output && !attach_input) return std::optional<Attachment>();
+    TRY_ASSIGN(Attachment attachment, attach(row.id, attach_input));
+    return std::optional<Attachment>(std::move(attachment));
+  }
+  if (state.needs_cleanup) {
+    TRY(cleanup_locked(change, row));
+    if (row.auto_remove) return errorf(ErrorKind::kNotFound, "No such container: {} (it ended and was removed)", ref);
+  }
+  mark("lock the workload");
+  auto started = start_locked(change, row, attach_output, attach_input);
+  if (!started.ok() && row.auto_remove) ignore_result(remove_locked(change, row, true));
+  return started;
+}
+
+Result<Attachment> EngineImpl::attach(std::string_view ref, bool input) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  const RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kPaused) {
+    return errorf(ErrorKind::kConflict, "You cannot attach to a paused container, unpause it first");
+  }
+  if (state.status != Status::kRunning) {
+    return errorf(ErrorKind::kConflict, "You cannot attach to a stopped container, start it first");
+  }
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::string config_json, names->config(row.id));
+  TRY_ASSIGN(const Config config, parse_config(config_json));
+  TRY_ASSIGN(const UniqueFd control, connect_monitor(paths_, row.id));
+  return request_attachment(control.get(), true, input && config.open_stdin, config.tty, false);
+}
+
+Result<void> EngineImpl::resize(std::string_view ref, oci::Box size) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  Message message;
+  message.type = MessageType::kResize;
+  message.a = static_cast<int32_t>(size.height);
+  message.b = static_cast<int32_t>(size.width);
+  if (const auto it = primaries_.find(row.id); it != primaries_.end()) return send_message(it->second.get(), message);
+  TRY_ASSIGN(const UniqueFd control, connect_monitor(paths_, row.id));
+  return send_message(control.get(), message);
+}
+
+}  // namespace hull::engine

@@ -1,0 +1,338 @@
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/inotify.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/error_format.h"
+#include "engine/engine_impl.h"
+#include "engine/process.h"
+#include "engine/validate.h"
+#include "sys/file.h"
+
+namespace hull::engine {
+namespace {
+
+using monitor::Message;
+using monitor::MessageType;
+
+constexpr int kDefaultStopTimeout = 10;
+
+Result<void> tell(int control, MessageType type) {
+  Message message;
+  message.type = type;
+  return send_message(control, message);
+}
+
+}  // namespace
+
+/// By pidfd, with the start time checked after it is open: a recycled pid is never hit.
+Result<void> EngineImpl::signal_init(const RunState& state, int signal) {
+  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, state.pid, 0)));
+  if (!pidfd || process_start_time(state.pid) != state.start_time) return {};  // it has just ended
+  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0 && errno != ESRCH) {
+    return errnof("send signal {} to process {}", signal, state.pid);
+  }
+  return {};
+}
+
+Result<void> EngineImpl::kill(std::string_view ref, std::string_view signal_text) {
+  TRY_ASSIGN(const int signal, parse_signal(signal_text.empty() ? "KILL" : signal_text));
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  TRY_ASSIGN(const RunState state, settled_state(row));
+  if (state.status != Status::kRunning && state.status != Status::kPaused) {
+    return errorf(ErrorKind::kConflict, "cannot kill container: {}: container {} is not running", ref, row.id);
+  }
+  if (state.status == Status::kPaused && signal != SIGKILL) {
+    return errorf(ErrorKind::kConflict, "container {} is paused. Unpause the container before stopping or killing",
+                  row.id);
+  }
+  TRY(signal_init(state, signal));
+  if (state.status == Status::kPaused) TRY(unpause(row.id));  // a frozen process dies when it is thawed
+  return {};
+}
+
+/// Ends a running workload: the signal, the wait, the kill. Holds no lock while it waits. On return the run has ended
+/// and was cleaned up; *removed tells that --rm took the workload away.
+Result<void> EngineImpl::end_run(const WorkloadRow& row, const std::optional<int>& grace_s, int signal, bool* removed) {
+  RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kPaused) {
+    TRY(unpause(row.id));
+    state = read_state(paths_, row.id);
+  }
+  UniqueFd control;
+  if (state.status == Status::kRunning) {
+    auto connected = connect_monitor(paths_, row.id);
+    if (connected.ok()) {
+      control = std::move(*connected);
+      ignore_result(tell(control.get(), MessageType::kOwnsCleanup));
+    }
+    const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, state.pid, 0)));
+    const bool alive = pidfd.valid() && process_start_time(state.pid) == state.start_time;
+    if (alive) {
+      const auto wait_ms = [&](int limit_ms) {
+        pollfd watched = {pidfd.get(), POLLIN, 0};
+        const auto began = std::chrono::steady_clock::now();
+        for (;;) {
+          const auto passed =
+              std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - began);
+          const int left = limit_ms < 0 ? -1 : static_cast<int>(std::max<int64_t>(0, limit_ms - passed.count()));
+          const int ready = ::poll(&watched, 1, left);
+          if (ready > 0) return true;
+          if (ready == 0) return false;
+          if (errno != EINTR) return false;
+        }
+      };
+      bool ended = false;
+      if (!(grace_s && *grace_s == 0) || signal == SIGKILL) {
+        ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0);
+        ended = wait_ms(!grace_s || *grace_s < 0 ? -1 : *grace_s * 1000);
+      }
+      if (!ended) {
+        ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+        if (!wait_ms(30'000)) {
+          return errorf(ErrorKind::kTimeout,
+                        "container {} did not end within 30 seconds of being killed: its process "
+                        "{} hangs in the kernel",
+                        row.name, state.pid);
+        }
+      }
+    }
+    // The monitor has the exit code; wait for its record.
+    if (control) {
+      TRY_ASSIGN([[maybe_unused]] const auto record, await_exit(control.get()));
+    }
+  }
+  TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::optional<WorkloadRow> again, names->by_id(row.id));
+  if (!again) {
+    *removed = true;
+    return {};
+  }
+  state = read_state(paths_, row.id);
+  if (state.needs_cleanup) {
+    TRY(cleanup_locked(change, *again));
+    *removed = again->auto_remove;
+  }
+  if (control) ignore_result(tell(control.get(), MessageType::kCleaned));
+  return {};
+}
+
+Result<void> EngineImpl::stop(std::string_view ref, std::optional<int> timeout_s, std::string_view signal_text) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  TRY_ASSIGN(const RunState state, settled_state(row));
+  if (state.status != Status::kRunning && state.status != Status::kPaused) return {};
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::string json, names->config(row.id));
+  TRY_ASSIGN(const Config config, parse_config(json));
+  std::string name(signal_text);
+  if (name.empty()) name = config.stop_signal.empty() ? "SIGTERM" : config.stop_signal;
+  TRY_ASSIGN(const int signal, parse_signal(name));
+  const int grace = timeout_s.value_or(config.stop_timeout_s.value_or(kDefaultStopTimeout));
+  bool removed = false;
+  return end_run(row, grace, signal, &removed);
+}
+
+Result<void> EngineImpl::restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  if (row.auto_remove) {
+    TRY_ASSIGN(const RunState state, settled_state(row));
+    if (state.status == Status::kRunning || state.status == Status::kPaused) {
+      return errorf(ErrorKind::kConflict, "container {} was started with --rm: stopping it removes it", row.name);
+    }
+  }
+  TRY(stop(row.id, timeout_s, signal));
+  TRY_ASSIGN([[maybe_unused]] const auto attachment, start(row.id, false, false));
+  return {};
+}
+
+Result<void> EngineImpl::pause(std::string_view ref) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
+  const RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kPaused) return errorf(ErrorKind::kConflict, "container {} is already paused", row.id);
+  if (state.status != Status::kRunning) return errorf(ErrorKind::kConflict, "container {} is not running", row.id);
+  TRY(runtime_.pause(row.id));
+  TRY_ASSIGN([[maybe_unused]] const UniqueFd mark_file,
+             sys::open(paths_.run_of(row.id) + "/paused", O_WRONLY | O_CREAT | O_NOFOLLOW, 0600));
+  return {};
+}
+
+Result<void> EngineImpl::unpause(std::string_view ref) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
+  const RunState state = read_state(paths_, row.id);
+  if (state.status != Status::kPaused) return errorf(ErrorKind::kConflict, "container {} is not paused", row.id);
+  TRY(runtime_.resume(row.id));
+  ::unlink((paths_.run_of(row.id) + "/paused").c_str());
+  return {};
+}
+
+Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow& row) {
+  const RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kRunning || state.status == Status::kPaused) return {};  // started again meanwhile
+  if (!state.needs_cleanup) return {};
+  // The cgroup goes, and with it whatever an orphaned run left behind.
+  TRY(runtime_.remove(row.id));
+  if (row.network == "bridge") {
+    TRY_ASSIGN(net::NetworkManager* const manager, network());
+    TRY(manager->detach(row.id));
+  }
+  if (row.auto_remove) return remove_locked(change, row, true);
+  ExitRecord record;
+  if (state.exit) {
+    record = *state.exit;
+  } else if (state.started_ns != 0) {
+    record.code = 137;
+    record.signal = SIGKILL;
+    record.started_ns = state.started_ns;
+    record.finished_ns = now_ns();
+    record.error = "the monitor of the container was killed";
+  }
+  if (record.finished_ns != 0) TRY(write_exit(paths_, row.id, record));
+  if (!row.ports.empty()) {
+    TRY_ASSIGN(Index* const names, index());
+    TRY(names->set_ports(row.id, ""));
+  }
+  clear_run_mark(paths_, row.id);
+  return sys::remove_tree(paths_.run_of(row.id));
+}
+
+Result<void> EngineImpl::cleanup(std::string_view id) {
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const Change change, Change::begin(paths_, id));
+  TRY_ASSIGN(const std::optional<WorkloadRow> row, names->by_id(id));
+  if (!row) return {};
+  return cleanup_locked(change, *row);
+}
+
+Result<void> EngineImpl::remove_locked(const Change& change, const WorkloadRow& row, bool volumes) {
+  static_cast<void>(change);
+  TRY_ASSIGN(Index* const names, index());
+  // A removal that is cut off is finished by the next command; what runs with --rm says so itself.
+  if (!row.auto_remove) TRY(names->set_removing(row.id));
+  std::vector<std::string> used;
+  if (volumes) {
+    TRY_ASSIGN(used, names->volumes_of(row.id));
+  }
+  TRY(sys::remove_tree(paths_.run_of(row.id)));
+  TRY(sys::remove_tree(paths_.workload(row.id)).context("remove the files of the container"));
+  TRY(images_->release(row.id));
+  TRY(names->remove(row.id));
+  primaries_.erase(row.id);
+  for (const std::string& name : used) {
+    TRY_ASSIGN(const std::optional<VolumeRow> volume, names->volume(name));
+    if (volume && volume->anonymous && volume->references == 0) ignore_result(delete_volume(*names, name));
+  }
+  return {};
+}
+
+Result<void> EngineImpl::remove(std::string_view ref, bool force, bool volumes) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  RunState state = read_state(paths_, row.id);
+  if (state.status == Status::kRunning || state.status == Status::kPaused) {
+    if (!force) {
+      return errorf(ErrorKind::kConflict,
+                    "cannot remove container \"{}\": container is {}: stop the container before removing or force "
+                    "remove",
+                    row.name, to_string(state.status));
+    }
+    bool removed = false;
+    TRY(end_run(row, 0, SIGKILL, &removed));
+    if (removed) return {};
+  }
+  TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::optional<WorkloadRow> again, names->by_id(row.id));
+  if (!again) return {};
+  state = read_state(paths_, row.id);
+  if (state.status == Status::kRunning || state.status == Status::kPaused) {
+    return errorf(ErrorKind::kConflict, "cannot remove container \"{}\": it was started again", row.name);
+  }
+  if (state.needs_cleanup) {
+    TRY(cleanup_locked(change, *again));
+    if (again->auto_remove) return {};
+  }
+  return remove_locked(change, *again, volumes);
+}
+
+Result<ExitInfo> EngineImpl::finish_wait(const WorkloadRow& row, std::optional<ExitRecord> record, int control) {
+  // This process started it and promised to clean up.
+  TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
+  if (!record) {
+    record.emplace();
+    record->code = 137;
+    record->error = "the monitor of the container was killed";
+  }
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::optional<WorkloadRow> again, names->by_id(row.id));
+  if (again) TRY(cleanup_locked(change, *again));
+  ignore_result(tell(control, MessageType::kCleaned));
+  return ExitInfo{record->code, record->oom_killed, record->error};
+}
+
+Result<ExitInfo> EngineImpl::wait(std::string_view ref, std::string_view condition) {
+  if (!condition.empty() && condition != "not-running" && condition != "next-exit" && condition != "removed") {
+    return errorf(ErrorKind::kInvalid, "invalid condition: \"{}\"", condition);
+  }
+  if (const auto it = primaries_.find(ref); it != primaries_.end()) {
+    const UniqueFd control = std::move(it->second);
+    primaries_.erase(it);
+    WorkloadRow row;
+    row.id = std::string(ref);
+    TRY_ASSIGN(const std::optional<ExitRecord> record, await_exit(control.get()));
+    reset_clock();
+    auto info = finish_wait(row, record, control.get());
+    mark("clean up");
+    return info;
+  }
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  RunState state = read_state(paths_, row.id);
+  ExitInfo info;
+  if (state.exit) info = {state.exit->code, state.exit->oom_killed, state.exit->error};
+  const auto running = [&] { return state.status == Status::kRunning || state.status == Status::kPaused; };
+  if (condition == "next-exit" && !running()) {
+    // The run folder appears with the next start.
+    const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
+    if (!watch || ::inotify_add_watch(watch.get(), paths_.runs().c_str(), IN_CREATE) < 0) {
+      return errnof("watch {}", paths_.runs());
+    }
+    state = read_state(paths_, row.id);
+    while (!running() && !(state.status == Status::kExited && state.needs_cleanup)) {
+      char events[8192];
+      if (::read(watch.get(), events, sizeof events) < 0 && errno != EINTR) return errno_error("watch the runs");
+      if (auto control = connect_monitor(paths_, row.id); control.ok()) {
+        TRY_ASSIGN(const std::optional<ExitRecord> record, await_exit(control->get()));
+        if (record) return ExitInfo{record->code, record->oom_killed, record->error};
+      }
+      state = read_state(paths_, row.id);
+    }
+  }
+  if (running()) {
+    auto control = connect_monitor(paths_, row.id);
+    if (control.ok()) {
+      TRY_ASSIGN(const std::optional<ExitRecord> record, await_exit(control->get()));
+      if (record) info = {record->code, record->oom_killed, record->error};
+    }
+    state = read_state(paths_, row.id);
+    if (state.orphaned) {
+      TRY_ASSIGN(state, settled_state(row));
+    }
+    if (state.exit) info = {state.exit->code, state.exit->oom_killed, state.exit->error};
+  }
+  if (condition == "removed") {
+    const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
+    if (!watch) return errno_error("make a watch");
+    if (::inotify_add_watch(watch.get(), paths_.workload(row.id).c_str(), IN_DELETE_SELF | IN_ONLYDIR) >= 0) {
+      char events[4096];
+      while (sys::exists(paths_.workload(row.id))) {
+        if (::read(watch.get(), events, sizeof events) < 0 && errno != EINTR) return errno_error("watch the container");
+      }
+    }
+  }
+  return info;
+}
+
+}  // namespace hull::engine

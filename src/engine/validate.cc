@@ -1,0 +1,262 @@
+#include "engine/validate.h"
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+#include <set>
+
+#include "base/error_format.h"
+#include "base/units.h"
+#include "engine/spec.h"
+#include "net/address.h"
+#include "net/hostfiles.h"
+#include "net/ports.h"
+#include "sys/root.h"
+
+namespace hull::engine {
+namespace {
+
+Error invalid(std::string text, std::source_location where = std::source_location::current()) {
+  return {ErrorKind::kInvalid, std::move(text), where};
+}
+
+Result<void> check_limits(const Config& c) {
+  constexpr int64_t kSmallestMemory = 6 << 20;
+  if (c.memory != 0 && c.memory < kSmallestMemory) return invalid("Minimum memory limit allowed is 6MB");
+  if (c.memory_reservation != 0 && c.memory_reservation < kSmallestMemory) {
+    return invalid("Minimum memory reservation allowed is 6MB");
+  }
+  if (c.memory > 0 && c.memory_swap > 0 && c.memory_swap < c.memory) {
+    return invalid("Minimum memoryswap limit should be larger than memory limit, see usage");
+  }
+  if (c.memory == 0 && c.memory_swap > 0) {
+    return invalid("You should always set the Memory limit when using Memoryswap limit, see usage");
+  }
+  if (c.memory_swap < -1) return invalid(fmt::format("invalid memory swap value: {}", c.memory_swap));
+  if (c.memory > 0 && c.memory_reservation > c.memory) {
+    return invalid("Minimum memory limit can not be less than memory reservation limit, see usage");
+  }
+  if (c.memory_swappiness && (*c.memory_swappiness < -1 || *c.memory_swappiness > 100)) {
+    return invalid(fmt::format("Invalid value: {}, valid memory swappiness range is 0-100", *c.memory_swappiness));
+  }
+  if (c.nano_cpus < 0) return invalid("Range of CPUs is from 0.01 up");
+  if (c.nano_cpus > 0 && (c.cpu_quota != 0 || c.cpu_period != 0)) {
+    return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+  }
+  if (c.cpu_shares < 0)
+    return invalid(fmt::format("invalid CPU shares ({}): value must be a positive integer", c.cpu_shares));
+  if (c.cpu_period != 0 && (c.cpu_period < 1000 || c.cpu_period > 1'000'000)) {
+    return invalid("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)");
+  }
+  if (c.cpu_quota > 0 && c.cpu_quota < 1000) return invalid("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+  if (c.blkio_weight != 0 && (c.blkio_weight < 10 || c.blkio_weight > 1000)) {
+    return invalid("Range of blkio weight is from 10 to 1000");
+  }
+  if (c.oom_score_adj && (*c.oom_score_adj < -1000 || *c.oom_score_adj > 1000)) {
+    return invalid(fmt::format("Invalid value {}, range for oom score adj is [-1000, 1000]", *c.oom_score_adj));
+  }
+  if (c.shm_size < 0) return invalid("SHM size can not be less than 0");
+  TRY(make_rlimits(c.ulimits));
+  return {};
+}
+
+Result<void> check_mounts(const Config& c) {
+  std::set<std::string> targets;
+  for (const MountRequest& m : c.mounts) {
+    const std::string target = sys::clean_path(m.target);
+    if (!m.target.starts_with('/')) {
+      return invalid(
+          fmt::format("invalid volume specification: invalid mount path: '{}' mount path must be absolute", m.target));
+    }
+    if (target.empty()) return invalid("invalid volume specification: destination can't be '/'");
+    if (!targets.insert(target).second) return invalid(fmt::format("Duplicate mount point: {}", m.target));
+    if (m.type == MountRequest::Type::kBind && !m.source.starts_with('/')) {
+      return invalid(
+          fmt::format("invalid mount config for type \"bind\": invalid mount path: '{}' mount path must be "
+                      "absolute",
+                      m.source));
+    }
+    if (m.type == MountRequest::Type::kVolume && !m.source.empty() && !valid_name(m.source)) {
+      return invalid(
+          fmt::format("{} includes invalid characters for a local volume name, only "
+                      "\"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, "
+                      "use absolute path",
+                      m.source));
+    }
+    if (m.recursive_read_only && !m.read_only) {
+      return invalid("mount options conflict: ReadOnlyForceRecursive && !ReadOnly");
+    }
+    SpecInput::ResolvedMount resolved{&m, m.source};
+    TRY(make_mount(resolved));
+  }
+  return {};
+}
+
+Result<void> check_modes(const Config& c) {
+  const auto is_container = [](const std::string& mode) { return mode.starts_with("container:") && mode.size() > 10; };
+  if (!(c.network == "bridge" || c.network == "default" || c.network == "none" || c.network == "host" ||
+        is_container(c.network))) {
+    return errorf(ErrorKind::kNotFound,
+                  "network {} not found: there are bridge, none, host and container:NAME (networks of your own come "
+                  "with a later release)",
+                  c.network);
+  }
+  static constexpr std::array<std::string_view, 5> kIpc = {"", "none", "private", "shareable", "host"};
+  if (std::find(kIpc.begin(), kIpc.end(), c.ipc_mode) == kIpc.end() && !is_container(c.ipc_mode)) {
+    return invalid(fmt::format("--ipc: invalid IPC mode: {}", c.ipc_mode));
+  }
+  if (!c.pid_mode.empty() && c.pid_mode != "private" && c.pid_mode != "host" && !is_container(c.pid_mode)) {
+    return invalid(fmt::format("--pid: invalid PID mode: {}", c.pid_mode));
+  }
+  if (!c.uts_mode.empty() && c.uts_mode != "private" && c.uts_mode != "host") {
+    return invalid(fmt::format("--uts: invalid UTS mode: {}", c.uts_mode));
+  }
+  if (!c.userns_mode.empty() && c.userns_mode != "host") {
+    return invalid(fmt::format("--userns: invalid USER mode: {}", c.userns_mode));
+  }
+  if (!c.cgroupns_mode.empty() && c.cgroupns_mode != "host" && c.cgroupns_mode != "private") {
+    return invalid(fmt::format("--cgroupns: invalid CGROUP mode: {}", c.cgroupns_mode));
+  }
+  const bool own_network = c.network == "bridge" || c.network == "default";
+  if (!own_network && (!c.ip.empty() || !c.ip6.empty())) {
+    return invalid("user specified IP address is supported on the bridge network only");
+  }
+  if (is_container(c.network)) {
+    if (!c.ports.empty() || c.publish_all) {
+      return invalid("conflicting options: port publishing and the container type network mode");
+    }
+    if (!c.hostname.empty()) return invalid("conflicting options: hostname and the network mode");
+    if (!c.mac_address.empty()) return invalid("conflicting options: mac-address and the network mode");
+    if (!c.dns.empty()) return invalid("conflicting options: dns and the network mode");
+    if (!c.extra_hosts.empty()) {
+      return invalid("conflicting options: custom host-to-IP mapping and the network mode");
+    }
+  }
+  if (c.uts_mode == "host" && !c.hostname.empty()) return invalid("conflicting options: hostname and the UTS mode");
+  if (!c.links.empty()) {
+    return errorf(ErrorKind::kUnsupported, "--link is not there: use an address or a network of your own (later)");
+  }
+  return {};
+}
+
+Result<void> check_network(const Config& c) {
+  if (!c.hostname.empty()) TRY(net::validate_hostname(c.hostname));
+  net::DnsFlags dns{c.dns, c.dns_search, c.dns_options};
+  TRY(net::validate_dns_flags(dns));
+  for (const std::string& host : c.extra_hosts) {
+    TRY(net::parse_add_host(host));
+  }
+  if (!c.ip.empty()) TRY(net::IpAddress::parse(c.ip));
+  if (!c.ip6.empty()) TRY(net::IpAddress::parse(c.ip6));
+  if (!c.mac_address.empty()) TRY(net::MacAddress::parse(c.mac_address));
+  for (const PortRequest& port : c.ports) {
+    if (port.container_port == 0) return invalid("invalid containerPort: 0");
+    TRY(net::parse_protocol(port.protocol));
+    if (!port.host_ip.empty()) TRY(net::IpAddress::parse(port.host_ip));
+  }
+  for (const std::string& port : c.exposed_ports) {
+    TRY(net::parse_expose_spec(port));
+  }
+  return {};
+}
+
+Result<void> check_logs(const Config& c) {
+  if (!c.log_driver.empty() && c.log_driver != "json-file" && c.log_driver != "none") {
+    return invalid(
+        fmt::format("logger: no log driver named '{}' is registered: there are json-file and none", c.log_driver));
+  }
+  for (const auto& [name, value] : c.log_options) {
+    if (c.log_driver == "none") return invalid(fmt::format("unknown log opt '{}' for none log driver", name));
+    if (name == "max-size") {
+      const auto size = parse_size(value);
+      if (!size.ok() || *size <= 0) return invalid(fmt::format("invalid value for max-size: {}", value));
+    } else if (name == "max-file") {
+      if (!parse_int(value, 1, 1000).ok()) return invalid(fmt::format("max-file cannot be less than 1: {}", value));
+    } else if (name == "compress") {
+      if (value != "false")
+        return errorf(ErrorKind::kUnsupported, "log opt compress={}: logs are not compressed", value);
+    } else if (name != "mode" && name != "labels" && name != "labels-regex" && name != "env" && name != "env-regex" &&
+               name != "tag") {
+      return invalid(fmt::format("unknown log opt '{}' for json-file log driver", name));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+bool valid_name(std::string_view name) {
+  const auto alnum = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9'); };
+  if (name.empty() || name.size() > 255 || !alnum(name.front())) return false;
+  return std::all_of(name.begin(), name.end(), [&](char c) { return alnum(c) || c == '_' || c == '.' || c == '-'; });
+}
+
+Result<int> parse_signal(std::string_view text) {
+  struct Name {
+    std::string_view name;
+    int number;
+  };
+  static constexpr std::array kNames = {
+      Name{"ABRT", SIGABRT}, Name{"ALRM", SIGALRM},     Name{"BUS", SIGBUS},       Name{"CHLD", SIGCHLD},
+      Name{"CONT", SIGCONT}, Name{"FPE", SIGFPE},       Name{"HUP", SIGHUP},       Name{"ILL", SIGILL},
+      Name{"INT", SIGINT},   Name{"IO", SIGIO},         Name{"IOT", SIGABRT},      Name{"KILL", SIGKILL},
+      Name{"PIPE", SIGPIPE}, Name{"POLL", SIGPOLL},     Name{"PROF", SIGPROF},     Name{"PWR", SIGPWR},
+      Name{"QUIT", SIGQUIT}, Name{"SEGV", SIGSEGV},     Name{"STKFLT", SIGSTKFLT}, Name{"STOP", SIGSTOP},
+      Name{"SYS", SIGSYS},   Name{"TERM", SIGTERM},     Name{"TRAP", SIGTRAP},     Name{"TSTP", SIGTSTP},
+      Name{"TTIN", SIGTTIN}, Name{"TTOU", SIGTTOU},     Name{"URG", SIGURG},       Name{"USR1", SIGUSR1},
+      Name{"USR2", SIGUSR2}, Name{"VTALRM", SIGVTALRM}, Name{"WINCH", SIGWINCH},   Name{"XCPU", SIGXCPU},
+      Name{"XFSZ", SIGXFSZ}};
+  if (const auto number = parse_int(text, 1, 64); number.ok()) return static_cast<int>(*number);
+  std::string upper(text);
+  for (char& c : upper) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
+  std::string_view name = upper;
+  if (name.starts_with("SIG")) name.remove_prefix(3);
+  for (const Name& known : kNames) {
+    if (known.name == name) return known.number;
+  }
+  if (name == "RTMIN") return 34;  // what the C library leaves to programs
+  if (name == "RTMAX") return 64;
+  if (name.starts_with("RTMIN+")) {
+    if (const auto offset = parse_int(name.substr(6), 0, 30); offset.ok()) return 34 + static_cast<int>(*offset);
+  }
+  if (name.starts_with("RTMAX-")) {
+    if (const auto offset = parse_int(name.substr(6), 0, 30); offset.ok()) return 64 - static_cast<int>(*offset);
+  }
+  return errorf(ErrorKind::kInvalid, "Invalid signal: {}", text);
+}
+
+Result<void> validate(const Config& c) {
+  if (c.isolation == Isolation::kVm) {
+    return errorf(ErrorKind::kUnsupported,
+                  "--vm: virtual machines come with a later release of Hull; leave the flag out to run a container");
+  }
+  if (!c.name.empty() && !valid_name(c.name)) {
+    return errorf(ErrorKind::kInvalid, "Invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
+                  c.name);
+  }
+  if (!c.runtime.empty() && c.runtime != "hull-oci" && c.runtime != "hull") {
+    return errorf(ErrorKind::kInvalid, "unknown or invalid runtime name: {}: there is hull-oci", c.runtime);
+  }
+  if (c.restart.name != "no" && !c.restart.name.empty()) {
+    return errorf(ErrorKind::kUnsupported, "--restart {}: restart policies come with a later release", c.restart.name);
+  }
+  for (const std::string& entry : c.env) {
+    if (entry.empty() || entry.front() == '=') {
+      return errorf(ErrorKind::kInvalid, "invalid environment variable: {}", entry);
+    }
+    if (entry.find('\0') != std::string::npos) {
+      return errorf(ErrorKind::kInvalid, "environment variable with a NUL byte: {}", entry.substr(0, entry.find('\0')));
+    }
+  }
+  if (!c.stop_signal.empty()) TRY(parse_signal(c.stop_signal));
+  TRY(check_limits(c));
+  TRY(check_mounts(c));
+  TRY(check_modes(c));
+  TRY(check_network(c));
+  TRY(check_logs(c));
+  TRY(effective_capabilities(c));
+  TRY(parse_security_options(c.security_opt));
+  return {};
+}
+
+}  // namespace hull::engine

@@ -1,0 +1,20 @@
+#pragma once
+// Checks of a request that need nothing but the request, with Docker's words where they are known.
+
+#include <string_view>
+
+#include "base/error.h"
+#include "engine/config.h"
+
+namespace hull::engine {
+
+/// [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 255.
+bool valid_name(std::string_view name);
+
+/// kInvalid or kUnsupported, naming the option at fault.
+Result<void> validate(const Config& config);
+
+/// "KILL", "SIGKILL", "9" -> 9, real-time names too ("RTMIN+3").
+Result<int> parse_signal(std::string_view text);
+
+}  // namespace hull::engine
