@@ -76,7 +76,7 @@ constexpr Flag kTable[] = {
     row(kProcess, "group-add", 0, "GROUP", "Join this group too", list<&Config::groups_add>, {.repeatable = true}),
     row(kProcess, "workdir", 'w', "FOLDER", "Working folder in the container", set_workdir),
     row(kFiles, "mount", 0, "KEY=VALUE,...",
-        "Mount a folder, a volume or a tmpfs: type=bind|volume|tmpfs, source=, target=, readonly, ...", set_mount,
+        "Mount a folder, a volume or a tmpfs: type=bind|volume|tmpfs, source=, target=, readonly and more", set_mount,
         {.repeatable = true}),
     row(kFiles, "read-only", 0, "", "Mount the root file system read-only", on_off<&Config::read_only_rootfs>),
     row(kFiles, "shm-size", 0, "SIZE", "Size of /dev/shm", set_shm_size, {.kind = ValueKind::kSize, .fallback = "64m"}),

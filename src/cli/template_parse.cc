@@ -267,8 +267,7 @@ class TemplateParser {
   Result<std::string_view> block(std::vector<Node>& nodes, int depth) {
     if (depth > kMaxDepth) return errorf(ErrorKind::kInvalid, "template: line {}: nested too deeply", line_);
     while (at_ < text_.size()) {
-      TRY(take_text(nodes));
-      if (at_ >= text_.size()) break;
+      if (!take_text(nodes)) break;
       TRY_ASSIGN(const bool comment, take_action());
       if (comment) continue;
       ActionParser action(action_, line_, fields_);
@@ -321,9 +320,10 @@ class TemplateParser {
     return node;
   }
 
-  /// Plain text up to the next "{{".
-  Result<void> take_text(std::vector<Node>& nodes) {
-    const size_t open = std::min(text_.find("{{", at_), text_.size());
+  /// Plain text up to the next "{{". False when there is none.
+  bool take_text(std::vector<Node>& nodes) {
+    const size_t found = text_.find("{{", at_);
+    const size_t open = std::min(found, text_.size());
     std::string_view text = text_.substr(at_, open - at_);
     line_ += static_cast<int>(std::count(text.begin(), text.end(), '\n'));
     at_ = open;
@@ -340,8 +340,9 @@ class TemplateParser {
       node.text = text;
       nodes.push_back(std::move(node));
     }
-    at_ = std::min(at_ + (trims ? 3 : 2), text_.size());
-    return {};
+    if (found == std::string_view::npos) return false;
+    at_ += trims ? 3 : 2;
+    return true;
   }
 
   /// The words up to "}}" into action_. True for a comment.
