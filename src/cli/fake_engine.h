@@ -50,6 +50,7 @@ class FakeImages : public store::ImageStore {
   Result<void> release(std::string_view) override { return {}; }
   Result<std::vector<std::string>> holders() override { return std::vector<std::string>(); }
   Result<std::vector<std::string>> lower_dirs(const store::Image&) override { return std::vector<std::string>(); }
+  void set_layer_verifier(LayerVerifier) override {}
   Result<Usage> usage() override { return Usage(); }
   Result<store::CheckReport> check(bool, bool) override { return store::CheckReport(); }
 };
@@ -99,8 +100,8 @@ class FakeEngine : public engine::Engine {
   }
   Result<void> pause(std::string_view ref) override { return act(ref, fmt::format("pause {}", ref)); }
   Result<void> unpause(std::string_view ref) override { return act(ref, fmt::format("unpause {}", ref)); }
-  Result<void> remove(std::string_view ref, bool force, bool volumes) override {
-    return act(ref, fmt::format("remove {} {} {}", ref, force, volumes));
+  Result<void> remove(std::string_view ref, bool force, bool with_volumes) override {
+    return act(ref, fmt::format("remove {} {} {}", ref, force, with_volumes));
   }
   Result<void> cleanup(std::string_view id) override { return act(id, fmt::format("cleanup {}", id)); }
   Result<void> resize(std::string_view ref, oci::Box size) override {
