@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "base/error_format.h"
 #include "cli/detach_keys.h"
 
@@ -73,14 +75,8 @@ Result<void> check_terminal(const Context& context, bool attach_input, bool tty)
 }
 
 int start_failure_code(const Error& error) {
-  const std::string& text = error.message();
-  const auto says = [&](std::string_view words) { return text.find(words) != std::string::npos; };
-  if (says("executable file not found") || (error.kind() == ErrorKind::kNotFound && says("exec"))) return 127;
-  if (error.kind() == ErrorKind::kPermission || says("Permission denied") || says("permission denied") ||
-      says("Is a directory") || says("Exec format error")) {
-    return 126;
-  }
-  if (says("No such file or directory") || says("no such file or directory")) return 127;
+  if (error.error_number() == ENOENT) return 127;
+  if (error.error_number() == EACCES) return 126;
   return 125;
 }
 

@@ -43,7 +43,7 @@ class Foreground {
 /// Docker's check before -t with an attached input: kInvalid when standard input is no terminal.
 Result<void> check_terminal(const Context& context, bool attach_input, bool tty);
 
-/// The exit code of a start that failed, as Docker tells it: 127 the program is not there, 126 it can't be executed,
+/// The exit code of a start that failed (engine.h, start): 127 the program is not there, 126 it can't be executed,
 /// otherwise 125.
 int start_failure_code(const Error& error);
 
