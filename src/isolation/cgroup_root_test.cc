@@ -13,6 +13,7 @@
 
 #include "isolation/cgroup.h"
 #include "isolation/cgroup_files.h"
+#include "isolation/device_rules.h"
 #include "sys/file.h"
 
 namespace hull::isolation {
@@ -197,6 +198,39 @@ TEST_F(CgroupRootTest, RestrictsDevices) {
                     {.allow = true, .type = "c", .major = 1, .minor = 11, .access = "r"}};
   ASSERT_TRUE(group->apply(update).ok());
   EXPECT_THAT(read(*group, "devices", "devices.list"), HasSubstr("c 1:11 r"));
+  EXPECT_TRUE(group->remove().ok());
+}
+
+TEST_F(CgroupRootTest, RestrictsDevicesByProgram) {
+  Result<Cgroup> group = make();
+  ASSERT_TRUE(group.ok());
+  const Cgroup::Folder* v2 = group->unified();
+  if (v2 == nullptr) GTEST_SKIP() << "no v2 hierarchy here";
+  const auto child_sees = [&] {
+    Result<CgroupJoin> join = group->prepare_join();
+    EXPECT_TRUE(join.ok());
+    EXPECT_TRUE(group->open_v2_procs(*join).ok());
+    const pid_t child = ::fork();
+    if (child == 0) {
+      (void)!::write(join->v2_procs_fd, "0", 1);
+      const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+      const int zero = ::open("/dev/zero", O_RDWR | O_CLOEXEC);
+      ::_exit((null >= 0 ? 1 : 0) | (zero >= 0 ? 2 : 0));
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    return WEXITSTATUS(status);
+  };
+  EXPECT_EQ(child_sees(), 3);
+  DevicePolicy only_null{.default_allow = false,
+                         .exceptions = {{.type = 'c', .major = 1, .minor = 3, .access = kDeviceRead | kDeviceWrite}}};
+  Result<void> attached = attach_device_program(*v2->dir_fd(), device_program(only_null));
+  ASSERT_TRUE(attached.ok()) << attached.error().message();
+  EXPECT_EQ(child_sees(), 1);
+  // A second program takes the place of the first.
+  only_null.exceptions[0].minor = 5;
+  ASSERT_TRUE(attach_device_program(*v2->dir_fd(), device_program(only_null)).ok());
+  EXPECT_EQ(child_sees(), 2);
   EXPECT_TRUE(group->remove().ok());
 }
 
