@@ -365,6 +365,23 @@ Result<std::vector<std::string>> StoreImpl::holders() {
   return out;
 }
 
+/// A layer that was written just before the machine lost power may be torn: only its own boot may use it unverified.
+Result<void> StoreImpl::refuse_unsynced(const Image& image) {
+  TRY_ASSIGN(Statement rows, db_->prepare("SELECT y.diff_id, y.boot FROM image_layers l JOIN layers y ON "
+                                          "y.diff_id = l.diff_id WHERE l.image_id = ?1 AND y.synced = 0"));
+  rows.bind(1, image.id.str());
+  std::string boot;
+  while (true) {
+    TRY_ASSIGN(const bool more, rows.step());
+    if (!more) return {};
+    if (boot.empty()) boot = boot_id();
+    if (rows.text(1) == boot) continue;
+    return errorf(ErrorKind::kCorrupt,
+                  "image {}: the machine went down before layer {:.19} was on the disk; pull the image again",
+                  image.id.short_hex(), rows.text(0));
+  }
+}
+
 Result<std::vector<std::string>> StoreImpl::lower_dirs(const Image& image) {
   const LayerPlaces places{layout_.layers(), paths_.run + "/layers"};
   // The same layer may occur twice (empty layers do). Overlayfs refuses a folder named twice, and the lower occurrence
@@ -374,6 +391,7 @@ Result<std::vector<std::string>> StoreImpl::lower_dirs(const Image& image) {
   for (auto it = image.diff_ids.rbegin(); it != image.diff_ids.rend(); ++it) {
     if (seen.insert(it->str()).second) uppermost_first.push_back(*it);
   }
+  TRY(refuse_unsynced(image));
   auto dirs = ensure_mounted(places, uppermost_first);
   if (!dirs.ok()) {
     return std::move(dirs).error().context(fmt::format("layers of image {}", image.id.short_hex()));

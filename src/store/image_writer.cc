@@ -21,11 +21,6 @@ int64_t now_ns() {
       .count();
 }
 
-std::string boot_id() {
-  auto text = sys::read_file("/proc/sys/kernel/random/boot_id", 64);
-  return text.ok() ? std::move(text).value().substr(0, 36) : std::string();
-}
-
 /// The byte of layer.locks for a layer: 62 bits of its digest. Two layers that share it would only wait for each other.
 off_t lock_offset(const Digest& diff_id) {
   uint64_t bits = 0;
@@ -85,6 +80,14 @@ Result<bool> ImageWriter::has_layer(const Digest& diff_id) {
   TRY_ASSIGN(const bool found, row.bind(1, diff_id.str()).step());
   if (!found || !layer_files_exist(layers_fd_, diff_id)) return false;
   return row.number(0) != 0 || row.text(1) == boot_id();
+}
+
+Result<uint64_t> ImageWriter::layer_size(const Digest& diff_id) {
+  const std::lock_guard guard(mutex_);
+  TRY_ASSIGN(Statement row, store_->db().prepare("SELECT size FROM layers WHERE diff_id = ?1"));
+  TRY_ASSIGN(const bool found, row.bind(1, diff_id.str()).step());
+  if (!found) return errorf(ErrorKind::kNotFound, "layer {} is not in the store", diff_id.short_hex());
+  return static_cast<uint64_t>(row.number(0));
 }
 
 Result<std::optional<Digest>> ImageWriter::diff_id_of_blob(const Digest& blob) {
@@ -226,15 +229,18 @@ Result<CommittedImage> ImageWriter::commit_image(const NewImage& image) {
   out.fresh = !exists;
   TRY_ASSIGN(Statement insert,
              db.prepare("INSERT INTO images(id, manifest_digest, created, added, size) VALUES(?1, ?2, ?3, ?4, ?5) "
-                        "ON CONFLICT(id) DO UPDATE SET manifest_digest = excluded.manifest_digest"));
+                        "ON CONFLICT(id) DO UPDATE SET manifest_digest = excluded.manifest_digest WHERE ?6 = 0"));
   TRY(insert.bind(1, image.id.str())
           .bind(2, image.manifest_digest.str())
           .bind(3, created)
           .bind(4, now_ns())
           .bind(5, size)
+          .bind(6, int64_t{image.manifest_is_made_up})
           .run());
-  TRY_ASSIGN(Statement manifest, db.prepare("INSERT OR IGNORE INTO manifests(digest, image_id) VALUES(?1, ?2)"));
-  TRY(manifest.bind(1, image.manifest_digest.str()).bind(2, image.id.str()).run());
+  if (!exists || !image.manifest_is_made_up) {
+    TRY_ASSIGN(Statement manifest, db.prepare("INSERT OR IGNORE INTO manifests(digest, image_id) VALUES(?1, ?2)"));
+    TRY(manifest.bind(1, image.manifest_digest.str()).bind(2, image.id.str()).run());
+  }
   if (!exists) {
     TRY_ASSIGN(Statement layer, db.prepare("INSERT INTO image_layers(image_id, position, diff_id) VALUES(?1, ?2, ?3)"));
     for (size_t i = 0; i < image.diff_ids.size(); ++i) {

@@ -47,6 +47,7 @@ struct NewImage {
   Digest id;  ///< digest of config_json, computed by the caller
   std::string manifest_json;
   Digest manifest_digest;
+  bool manifest_is_made_up = false;  ///< not a registry's: an image that is here keeps the manifest that it has
   std::vector<Digest> diff_ids;
   std::vector<oci::Reference> tags;     ///< names with tag that shall mean this image from now on
   std::vector<oci::Reference> digests;  ///< name@digest as the registry gave it
@@ -79,6 +80,8 @@ class ImageWriter {
   /// Whether the layer can be used as it is: row and artifact, and not half on the disk when the machine went down.
   /// protect() it first.
   Result<bool> has_layer(const Digest& diff_id);
+  /// Bytes of a layer's tar stream. kNotFound.
+  Result<uint64_t> layer_size(const Digest& diff_id);
   /// The layer that a registry blob unpacks to, when it was seen before.
   Result<std::optional<Digest>> diff_id_of_blob(const Digest& blob);
   /// nullopt when another process or thread fetches this layer and `wait` is false. kUnavailable when a signal

@@ -11,6 +11,11 @@
 
 namespace hull::store {
 
+std::string boot_id() {
+  auto text = sys::read_file("/proc/sys/kernel/random/boot_id", 64);
+  return text.ok() ? std::move(text).value().substr(0, 36) : std::string();
+}
+
 Result<std::vector<std::string>> folder_entries(const std::string& path) {
   std::vector<std::string> names;
   const std::unique_ptr<DIR, int (*)(DIR*)> stream(::opendir(path.c_str()), ::closedir);

@@ -43,6 +43,9 @@ struct Layout {
 
 inline constexpr std::string_view kStagePrefix = ".stage-";
 
+/// The kernel's name for this boot; "" when it can't be read.
+std::string boot_id();
+
 /// Names in a folder, without "." and "..". An absent folder is empty.
 Result<std::vector<std::string>> folder_entries(const std::string& path);
 

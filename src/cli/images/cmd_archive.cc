@@ -3,12 +3,16 @@
 #include <unistd.h>
 
 #include "base/error_format.h"
+#include "base/units.h"
 #include "cli/images/images_app.h"
 #include "cli/images/progress_view.h"
+#include "store/archive/import.h"
 #include "store/archive/load.h"
+#include "store/archive/save.h"
 #include "store/ingest/ingest.h"
 #include "store/layer/tar_rebuild.h"
 #include "store/registry/pull.h"
+#include "store/registry/url_source.h"
 #include "sys/file.h"
 
 namespace hull::cli {
@@ -49,6 +53,115 @@ Result<void> run_load(ImagesApp& app, const Parsed& flags) {
     if (image.tags.empty()) app.print(fmt::format("Loaded image ID: {}", image.id.str()));
     for (const std::string& tag : image.tags) app.print(fmt::format("Loaded image: {}", tag));
   }
+  return store::sync_written_layers(*writer);
+}
+
+namespace {
+
+/// Where an archive goes: standard output, a device or pipe as it is, or a new file that takes its name only when
+/// whole.
+class ArchiveTarget {
+ public:
+  static Result<ArchiveTarget> open(const std::string& path) {
+    ArchiveTarget out;
+    struct stat info{};
+    if (path.empty()) {
+      if (::isatty(STDOUT_FILENO) != 0) {
+        return errorf(ErrorKind::kInvalid, "standard output is a terminal: name a file with -o, or pipe it away");
+      }
+      out.fd_.reset(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+      if (!out.fd_) return errno_error("standard output");
+    } else if (::stat(path.c_str(), &info) == 0 && !S_ISREG(info.st_mode)) {
+      TRY_ASSIGN(out.fd_, sys::open(path, O_WRONLY | O_NOCTTY));
+    } else {
+      out.path_ = path;
+      out.temporary_ = fmt::format("{}.part-{}", path, ::getpid());
+      TRY_ASSIGN(out.fd_, sys::open(out.temporary_, O_WRONLY | O_CREAT | O_EXCL, 0600));
+    }
+    return out;
+  }
+  ArchiveTarget(ArchiveTarget&& other) noexcept
+      : fd_(std::move(other.fd_)), path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, "")) {}
+  ArchiveTarget& operator=(ArchiveTarget&&) = delete;
+  ~ArchiveTarget() {
+    if (!temporary_.empty()) ::unlink(temporary_.c_str());
+  }
+  int fd() const { return fd_.get(); }
+  Result<void> commit() {
+    if (temporary_.empty()) return {};
+    if (::fsync(fd_.get()) != 0) return errnof("write {}", path_);
+    if (::rename(temporary_.c_str(), path_.c_str()) != 0) return errnof("rename to {}", path_);
+    temporary_.clear();
+    return {};
+  }
+
+ private:
+  ArchiveTarget() = default;
+  UniqueFd fd_;
+  std::string path_, temporary_;
+};
+
+}  // namespace
+
+Result<void> run_save(ImagesApp& app, const Parsed& flags) {
+  const std::string_view format = flags.value("format", "docker-archive");
+  if (format != "docker-archive" && format != "oci-archive") {
+    return errorf(ErrorKind::kInvalid, "--format {:.60}: expected docker-archive or oci-archive", format);
+  }
+  TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
+  if (flags.has("platform")) {
+    TRY_ASSIGN(const oci::Platform wanted, oci::parse_platform(flags.value("platform")));
+    for (const std::string& name : flags.arguments) {
+      TRY_ASSIGN(const store::Image image, writer->store().find(name));
+      if (image.config.platform.os != wanted.os || image.config.platform.architecture != wanted.architecture) {
+        return errorf(ErrorKind::kNotFound, "{}: the image here is for {}, not {}", name, image.config.platform.str(),
+                      wanted.str());
+      }
+    }
+  }
+  TRY_ASSIGN(ArchiveTarget target, ArchiveTarget::open(std::string(flags.value("output"))));
+  TRY(store::save_images(*writer, flags.arguments,
+                         format == "oci-archive" ? store::ArchiveFormat::kOci : store::ArchiveFormat::kDocker,
+                         target.fd(), app.settings().default_registry));
+  return target.commit();
+}
+
+Result<void> run_import(ImagesApp& app, const Parsed& flags) {
+  const std::string& source = flags.arguments[0];
+  store::ImportOptions options;
+  options.changes = flags.values("change");
+  options.message = flags.value("message");
+  options.source = source == "-" ? "-" : source;
+  options.created = format_rfc3339(std::chrono::system_clock::now());
+  options.limits = store::layer_limits(app.settings());
+  if (flags.has("platform")) {
+    TRY_ASSIGN(options.platform, oci::parse_platform(flags.value("platform")));
+  }
+  if (flags.arguments.size() > 1) {
+    TRY_ASSIGN(options.name, oci::parse_reference(flags.arguments[1], app.settings().default_registry));
+    if (!options.name->digest.empty()) {
+      return errorf(ErrorKind::kInvalid, "{}: a new name can't hold a digest", flags.arguments[1]);
+    }
+  }
+  TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
+  UniqueFd fd;
+  std::unique_ptr<store::ByteSource> bytes;
+  if (source.starts_with("http://") || source.starts_with("https://")) {
+    bytes = std::make_unique<store::UrlSource>(app.http(), source, app.settings().stall_timeout);
+  } else {
+    if (source == "-") {
+      if (::isatty(STDIN_FILENO) != 0)
+        return errorf(ErrorKind::kInvalid, "standard input is a terminal: pipe a tar archive in");
+      fd.reset(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+      if (!fd) return errno_error("standard input");
+    } else {
+      TRY_ASSIGN(fd, sys::open(source, O_RDONLY | O_NOCTTY));
+    }
+    bytes = std::make_unique<store::FdSource>(fd.get());
+  }
+  auto imported = store::import_image(*writer, *bytes, options);
+  if (!imported.ok()) return std::move(imported).error().context(source);
+  app.print(imported->str());
   return store::sync_written_layers(*writer);
 }
 

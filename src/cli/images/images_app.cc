@@ -95,8 +95,8 @@ struct Entry {
   Result<void> (*run)(ImagesApp& app, const Parsed& flags);
 };
 constexpr Entry kEntries[] = {
-    {&kPull, run_pull},     {&kPush, run_push}, {&kLogin, run_login},
-    {&kLogout, run_logout}, {&kLoad, run_load}, {&kCheck, run_check},
+    {&kPull, run_pull}, {&kPush, run_push}, {&kLogin, run_login},   {&kLogout, run_logout},
+    {&kLoad, run_load}, {&kSave, run_save}, {&kImport, run_import}, {&kCheck, run_check},
 };
 
 void complain(std::string_view command, const Error& error) {

@@ -191,6 +191,7 @@ Result<LoadedImage> load_docker_image(ImageWriter& writer, const MemberSource& a
   }
   TRY(ingest_layers(writer, std::move(jobs), options.limits, options.parallel, progress, {}));
   image.manifest_json = oci::to_json(manifest);
+  image.manifest_is_made_up = true;
   image.manifest_digest = sha256_of(image.manifest_json);
   TRY_ASSIGN(const CommittedImage committed, writer.commit_image(image));
   return result_of(image, committed);

@@ -1,0 +1,32 @@
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "oci/image_spec.h"
+#include "oci/reference.h"
+#include "store/image_writer.h"
+#include "store/layer/byte_source.h"
+#include "store/layer/layer.h"
+
+namespace hull::store {
+
+struct ImportOptions {
+  std::vector<std::string> changes;  ///< Dockerfile instructions
+  std::string message;
+  std::optional<oci::Platform> platform;
+  std::optional<oci::Reference> name;
+  std::string created;  ///< RFC 3339
+  std::string source;   ///< for the history
+  LayerLimits limits;
+};
+
+/// Makes an image of one layer from a tar stream (plain, gzip or zstd). Returns its id.
+Result<Digest> import_image(ImageWriter& writer, ByteSource& tar, const ImportOptions& options);
+
+/// Applies one Dockerfile instruction to a config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME,
+/// WORKDIR. kInvalid names the instruction that can't be read, kUnsupported one that makes no sense here.
+Result<void> apply_change(std::string_view instruction, oci::ImageRunConfig* config);
+
+}  // namespace hull::store
