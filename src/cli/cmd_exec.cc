@@ -102,6 +102,7 @@ Result<int> exec_main(Context& context, const Parsed& parsed) {
   if (config.detach) return 0;
   TRY_ASSIGN(const PumpEnd end, front.run(handle.streams, handle.exit_fd.get(), true));
   if (end == PumpEnd::kDetached) return 0;
+  if (end == PumpEnd::kGivenUp) return 1;
   if (end == PumpEnd::kReaderGone) return 128 + SIGPIPE;
   TRY_ASSIGN(const engine::ExitInfo info, engine->wait_exec(handle));
   return info.code;

@@ -70,6 +70,7 @@ void print_timings(Context& context, const engine::Engine& engine) {
 Result<int> finish(Context& context, engine::Engine& engine, const std::string& id, PumpEnd end,
                    std::string_view condition) {
   if (end == PumpEnd::kDetached) return 0;
+  if (end == PumpEnd::kGivenUp) return 1;
   if (end == PumpEnd::kReaderGone) {
     context.warn(fmt::format("standard output was closed; the workload goes on ('hull stop {:.12}' ends it)", id));
     return 128 + SIGPIPE;

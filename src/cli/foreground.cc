@@ -8,6 +8,11 @@
 #include "cli/detach_keys.h"
 
 namespace hull::cli {
+namespace {
+
+constexpr int kMostInterrupts = 3;
+
+}  // namespace
 
 Result<Foreground> Foreground::prepare(Context& context, ForegroundOptions options) {
   const std::string_view keys = options.detach_keys.empty() ? kDefaultDetachKeys : options.detach_keys;
@@ -32,7 +37,7 @@ Result<PumpEnd> Foreground::run(engine::Attachment& streams, int ended_fd, bool 
   pump_options.ended_fd = ended_fd;
   pump_options.wait_for_eof = !of_exec;
   pump_options.signal_fd = watch_.fd();
-  pump_options.on_signal = [this](int number) { take_signal(number); };
+  pump_options.on_signal = [this](int number) { return take_signal(number); };
   auto end = pump(streams, pump_options);
   raw_.reset();
   if (end.ok() && *end == PumpEnd::kDetached) context_->err.write("read escape sequence\n");
@@ -45,15 +50,21 @@ void Foreground::send_size() {
   if (size && size->width > 0 && size->height > 0 && options_.resize) ignore_result(options_.resize(*size));
 }
 
-void Foreground::take_signal(int number) {
+bool Foreground::take_signal(int number) {
   if (number == SIGWINCH) {
     if (options_.tty) send_size();
-    return;
+    return true;
   }
   if (options_.sig_proxy) {
+    // As Docker: a program that ignores its signals does not hold the caller for ever.
+    interrupts_ += number == SIGINT || number == SIGTERM ? 1 : 0;
+    if (interrupts_ >= kMostInterrupts) {
+      context_->warn(fmt::format("got {} SIGTERM/SIGINTs, forcefully exiting; the workload goes on", kMostInterrupts));
+      return false;
+    }
     // It may have ended meanwhile: then there is nothing to signal, and the streams say so next.
     if (options_.signal) ignore_result(options_.signal(signal_name(number)));
-    return;
+    return true;
   }
   // Not ours to pass on: end as the signal would have ended us, with the terminal as it was.
   raw_.reset();
@@ -63,6 +74,7 @@ void Foreground::take_signal(int number) {
   ::sigaddset(&set, number);
   ::raise(number);
   ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  return false;
 }
 
 Result<void> check_terminal(const Context& context, bool attach_input, bool tty) {

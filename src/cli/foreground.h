@@ -30,7 +30,8 @@ class Foreground {
  private:
   Foreground(Context& context, ForegroundOptions options, SignalWatch watch, std::string sequence)
       : context_(&context), options_(std::move(options)), watch_(std::move(watch)), sequence_(std::move(sequence)) {}
-  void take_signal(int number);
+  /// False: the caller wants out.
+  bool take_signal(int number);
   void send_size();
 
   Context* context_;
@@ -38,6 +39,7 @@ class Foreground {
   SignalWatch watch_;
   std::string sequence_;
   std::optional<RawTerminal> raw_;
+  int interrupts_ = 0;
 };
 
 /// Docker's check before -t with an attached input: kInvalid when standard input is no terminal.

@@ -130,6 +130,7 @@ class Pump {
   Result<PumpEnd> run() {
     while (!finished()) {
       TRY(step());
+      if (given_up_) return PumpEnd::kGivenUp;
       if (detached_) return PumpEnd::kDetached;
       if (output_.sink_gone() || error_.sink_gone()) return PumpEnd::kReaderGone;
       if (input_.sink_gone()) input_.close_source();
@@ -174,7 +175,7 @@ class Pump {
   void take_signals() {
     signalfd_siginfo info{};
     while (::read(options_.signal_fd, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-      if (options_.on_signal) options_.on_signal(static_cast<int>(info.ssi_signo));
+      if (options_.on_signal && !options_.on_signal(static_cast<int>(info.ssi_signo))) given_up_ = true;
     }
   }
 
@@ -182,7 +183,7 @@ class Pump {
   const PumpOptions& options_;
   Channel input_, output_, error_;
   DetachFilter filter_;
-  bool detached_ = false, ended_ = false;
+  bool detached_ = false, ended_ = false, given_up_ = false;
 };
 
 }  // namespace

@@ -38,11 +38,12 @@ struct PumpOptions {
   bool wait_for_end = true;                  // go on until the process has ended, also when it closed its output
   bool wait_for_eof = true;                  // after the end, until its output is closed; false: until it is empty
   int signal_fd = -1;
-  std::function<void(int number)> on_signal;  // every signal from signal_fd
+  std::function<bool(int number)> on_signal;  // every signal from signal_fd; false ends the pump
 };
 
 enum class PumpEnd {
   kFinished,
+  kGivenUp,     // on_signal said so
   kDetached,    // the detach keys were typed
   kReaderGone,  // the caller's standard output or error was closed
 };

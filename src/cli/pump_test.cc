@@ -149,11 +149,22 @@ TEST(Pump, SignalsAreTaken) {
       ends.out.write_end.reset();
       ends.err.write_end.reset();
     }
+    return true;
   };
   ASSERT_EQ(::raise(SIGHUP), 0);
   ASSERT_EQ(::raise(SIGTERM), 0);
   ASSERT_TRUE(pump(ends.streams, ends.options).ok());
   EXPECT_THAT(seen, ::testing::UnorderedElementsAre("SIGHUP", "SIGTERM"));
+}
+
+TEST(Pump, EndsWhenTheCallerGivesUp) {
+  Ends ends;
+  auto watch = SignalWatch::start(true);
+  ASSERT_TRUE(watch.ok());
+  ends.options.signal_fd = watch->fd();
+  ends.options.on_signal = [](int) { return false; };
+  ASSERT_EQ(::raise(SIGINT), 0);
+  EXPECT_EQ(pump(ends.streams, ends.options).value_or(PumpEnd::kFinished), PumpEnd::kGivenUp);
 }
 
 TEST(Pump, SignalNames) {

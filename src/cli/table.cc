@@ -10,8 +10,11 @@ namespace hull::cli {
 namespace {
 
 constexpr int kGap = 3;
+constexpr int kNarrowGap = 2;
 constexpr int kLeastWidth = 10;
 constexpr int kLeastCut = 8;
+constexpr std::string_view kLongColumns[] = {"COMMAND", "IMAGE",      "PORTS",   "MOUNTS",     "LABELS", "CREATED BY",
+                                             "COMMENT", "REPOSITORY", "FINDING", "MOUNTPOINT", "ADVICE", "DETAIL"};
 
 /// Which fields may be asked for, as a hint after a template that names an unknown one.
 std::string field_list(std::span<const Column> known) {
@@ -87,23 +90,32 @@ std::string Table::render(int columns, std::span<const std::string_view> keep_wh
   };
   measure(titles_);
   for (const auto& row : rows_) measure(row);
-  const auto padded = [&](size_t i) { return i + 1 == count ? widths[i] : std::max(widths[i] + kGap, kLeastWidth); };
+  // On a terminal that is too narrow empty columns give up their least width first.
+  int least_width = kLeastWidth;
+  int gap = kGap;
+  const auto padded = [&](size_t i) { return i + 1 == count ? widths[i] : std::max(widths[i] + gap, least_width); };
   const auto total = [&] {
     int sum = 0;
     for (size_t i = 0; i < count; ++i) sum += padded(i);
     return sum;
   };
-  // Take from the widest column that may be cut until everything fits, or nothing is left to take.
-  while (columns > 0 && total() > columns) {
-    size_t widest = count;
-    for (size_t i = 0; i < count; ++i) {
-      const bool whole =
-          i < titles_.size() && std::find(keep_whole.begin(), keep_whole.end(), titles_[i]) != keep_whole.end();
-      const int least = std::max(kLeastCut, i < titles_.size() ? display_width(titles_[i]) : 0);
-      if (!whole && widths[i] > least && (widest == count || widths[i] > widths[widest])) widest = i;
+  if (columns > 0 && total() > columns) least_width = 0;
+  if (columns > 0 && total() > columns) gap = kNarrowGap;
+  const auto title_in = [&](size_t i, std::span<const std::string_view> set) {
+    return i < titles_.size() && std::find(set.begin(), set.end(), titles_[i]) != set.end();
+  };
+  // Take from the widest column until everything fits: from those that are long by nature, then from the others.
+  for (const bool long_ones : {true, false}) {
+    while (columns > 0 && total() > columns) {
+      size_t widest = count;
+      for (size_t i = 0; i < count; ++i) {
+        if (title_in(i, keep_whole) || (long_ones && !title_in(i, kLongColumns))) continue;
+        const int least = std::max(kLeastCut, i < titles_.size() ? display_width(titles_[i]) : 0);
+        if (widths[i] > least && (widest == count || widths[i] > widths[widest])) widest = i;
+      }
+      if (widest == count) break;
+      --widths[widest];
     }
-    if (widest == count) break;
-    --widths[widest];
   }
   std::string out;
   const auto line = [&](const std::vector<std::string>& row) {
