@@ -112,7 +112,6 @@ class ErofsMetadata {
   std::vector<InodeId> order_;            // inodes as they stand in the image
   std::vector<uint32_t> plan_of_;         // by inode: a folder's index for folders_; a symlink's block, when not inline
   uint64_t meta_start_ = 0, cursor_ = 0;  // bytes in the image
-  uint64_t folder_blocks_ = 0;
   bool chunked_ = false;
 
   std::vector<std::byte> buffer_;
