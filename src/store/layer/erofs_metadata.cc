@@ -142,7 +142,7 @@ Result<void> ErofsMetadata::plan_folders() {
         folders_.back().node = child;
       } else if (S_ISLNK(inode.mode) && plan_of_[id] == kNone &&
                  !erofs_fits_inline(erofs_xattr_body(tree_, inode, writer_.userxattr_).size(), inode.size)) {
-        if (block >= kNone) return block_limit();
+        if (block >= TailStore::kScratchAt / kBlockSize) return block_limit();
         plan_of_[id] = static_cast<uint32_t>(block++);
       }
     }
@@ -150,7 +150,7 @@ Result<void> ErofsMetadata::plan_folders() {
     pack_folder(folder, erofs_xattr_body(tree_, self, writer_.userxattr_).size());
     folder.first_block = static_cast<uint32_t>(block);
     block += folder.block_count + (folder.tail_inline ? 0 : 1);
-    if (block >= kNone) return block_limit();
+    if (block >= TailStore::kScratchAt / kBlockSize) return block_limit();
     folders_[i] = folder;
   }
   meta_start_ = block * kBlockSize;
@@ -177,7 +177,7 @@ Result<void> ErofsMetadata::place(InodeId id) {
   if (inline_size > 0 && (at + head) % kBlockSize + inline_size > kBlockSize) at = round_up(at, kBlockSize);
   const uint64_t slot = (at - meta_start_) / kSlotSize;
   cursor_ = round_up(at + head + map_size + inline_size, kSlotSize);
-  if (slot >= kNone || cursor_ / kBlockSize >= kNone) {
+  if (slot >= kNone || cursor_ >= TailStore::kScratchAt) {
     return errorf(ErrorKind::kInvalid, "the layer's inodes do not fit into one image");
   }
   slots_[id] = static_cast<uint32_t>(slot);
@@ -291,7 +291,7 @@ Result<void> ErofsMetadata::emit_inode(InodeId id) {
   out.i_nlink = inode.nlink;
 
   std::span<const std::byte> behind;
-  std::vector<std::byte> folder_tail;
+  std::vector<std::byte> tail;
   if (S_ISDIR(inode.mode)) {
     const FolderPlan& folder = folders_[plan_of_[id]];
     out.i_size = static_cast<uint64_t>(folder.block_count) * kBlockSize + folder.tail;
@@ -302,9 +302,9 @@ Result<void> ErofsMetadata::emit_inode(InodeId id) {
       folder_entries(folder, entries);
       size_t count = 0, used = 0;
       while (used < folder.tail) used += sizeof(erofs::Dirent) + entries[entries.size() - ++count].name.size();
-      folder_tail.resize(folder.tail);
-      fill_folder_block(std::span(entries).last(count), folder_tail.data());
-      behind = folder_tail;
+      tail.resize(folder.tail);
+      fill_folder_block(std::span(entries).last(count), tail.data());
+      behind = tail;
     }
   } else if (S_ISLNK(inode.mode)) {
     if (plan_of_[id] == kNone) {
@@ -325,7 +325,9 @@ Result<void> ErofsMetadata::emit_inode(InodeId id) {
       chunked_ = true;
     } else if (content->tail_length > 0) {
       layout = erofs::kFlatInline;
-      behind = std::span(writer_.tails_).subspan(content->tail_at, content->tail_length);
+      tail.resize(content->tail_length);
+      TRY(writer_.tails_.read(content->tail_at, tail));
+      behind = tail;
     }
   }
   out.i_format = erofs::inode_format(layout);
@@ -378,6 +380,9 @@ Result<uint64_t> ErofsMetadata::write(const Digest& diff_id) {
   TRY(pad_to(round_up(cursor_, kBlockSize)));
   TRY(drain());
   const uint64_t size = out_at_;
+  // Cuts scratch space off; a superblock that says how long the file is comes after.
+  if (::ftruncate(writer_.file_.get(), static_cast<off_t>(size)) != 0)
+    return errno_error("cut the layer image to size");
   TRY(emit_super(diff_id));
   return size;
 }

@@ -14,10 +14,9 @@ using erofs::kBlockSize;
 
 namespace {
 
-constexpr size_t kMaxInline = 2000;           // two inodes with tails fit into a block
-constexpr size_t kMaxTailMemory = 64 << 20;   // tails wait in memory for the inodes
-constexpr size_t kMaxPending = 1000;          // below IOV_MAX
-constexpr uint64_t kMaxBlocks = 0xfffffff0U;  // 16 TiB
+constexpr size_t kMaxInline = 2000;   // two inodes with tails fit into a block
+constexpr size_t kMaxPending = 1000;  // below IOV_MAX
+constexpr uint64_t kMaxBlocks = TailStore::kScratchAt / kBlockSize - 1;
 constexpr uint32_t kMaxChunkBits = erofs::kBlockBits + 31;
 constexpr size_t kHoleStep = 64 << 10;  // zeros are looked for in pieces of this size
 constexpr std::byte kZeros[kBlockSize]{};
@@ -53,7 +52,7 @@ bool erofs_fits_inline(size_t xattr_size, uint64_t size) {
 Result<uint32_t> ErofsWriter::take_blocks(uint64_t bytes) {
   const uint64_t count = bytes / kBlockSize + (bytes % kBlockSize != 0 ? 1 : 0);
   if (count > kMaxBlocks || next_block_ + count > kMaxBlocks) {
-    return errorf(ErrorKind::kInvalid, "the layer needs more than the 16 TiB that one image can hold");
+    return errorf(ErrorKind::kInvalid, "the layer needs more than the 8 TiB that one image can hold");
   }
   const auto first = static_cast<uint32_t>(next_block_);
   next_block_ += count;
@@ -72,9 +71,9 @@ Result<void> ErofsWriter::begin_file(LayerTree& tree, InodeId id, const TarEntry
   } else {
     const uint64_t tail = entry.size % kBlockSize;
     const size_t xattrs = erofs_xattr_body(tree, inode, userxattr_).size();
-    if (tail > 0 && erofs_fits_inline(xattrs, tail) && tails_.size() + tail <= kMaxTailMemory) {
+    if (tail > 0 && erofs_fits_inline(xattrs, tail) && tails_.has_room(static_cast<size_t>(tail))) {
       place.tail_length = static_cast<uint32_t>(tail);
-      place.tail_at = tails_.size();
+      place.tail_at = tails_.end();
     } else if (tail > 0) {
       pad_ = kBlockSize - static_cast<size_t>(tail);
     }
@@ -158,8 +157,7 @@ Result<void> ErofsWriter::write(std::span<const std::byte> data) {
     blocks_left_ -= count;
     data = data.subspan(count);
   }
-  tails_.insert(tails_.end(), data.begin(), data.end());
-  return {};
+  return data.empty() ? Result<void>() : tails_.append(data);
 }
 
 Result<void> ErofsWriter::end_file() { return pad_ > 0 ? put(std::span(kZeros).first(pad_)) : Result<void>(); }
@@ -187,8 +185,7 @@ Result<void> ErofsWriter::read_back(const LayerTree& tree, InodeId id, uint64_t 
       if (block == erofs::kNullAddress) return errorf(ErrorKind::kInternal, "read back a hole of a layer image");
       at = static_cast<uint64_t>(block) * kBlockSize + offset % chunk;
     } else if (offset >= whole) {
-      std::memcpy(into.data(), tails_.data() + place.tail_at + (offset - whole), count);
-      return {};
+      return tails_.read(place.tail_at + (offset - whole), into);
     } else {
       count = static_cast<size_t>(std::min<uint64_t>(count, whole - offset));
       at = static_cast<uint64_t>(place.first_block) * kBlockSize + offset;

@@ -9,6 +9,7 @@
 
 #include "base/unique_fd.h"
 #include "store/layer/layer_sink.h"
+#include "store/layer/tail_store.h"
 
 namespace hull::store {
 
@@ -16,7 +17,7 @@ class ErofsWriter final : public LayerSink {
  public:
   /// Takes an empty file, open for reading and writing. `userxattr`: opaque folders are marked for overlayfs' option
   /// of that name too.
-  ErofsWriter(UniqueFd file, bool userxattr) : file_(std::move(file)), userxattr_(userxattr) {}
+  ErofsWriter(UniqueFd file, bool userxattr) : file_(std::move(file)), userxattr_(userxattr), tails_(file_.get()) {}
 
   Result<void> begin_file(LayerTree& tree, InodeId inode, const TarEntry& entry) override;
   Result<void> write(std::span<const std::byte> data) override;
@@ -45,7 +46,7 @@ class ErofsWriter final : public LayerSink {
   UniqueFd file_;
   bool userxattr_;
   std::vector<Place> places_;
-  std::vector<std::byte> tails_;
+  TailStore tails_;
   std::vector<uint32_t> chunks_;
   uint64_t next_block_ = 1;
 

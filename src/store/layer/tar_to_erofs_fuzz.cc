@@ -37,7 +37,7 @@ std::vector<std::byte> with_checksums(const uint8_t* data, size_t size) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  if (size < 2) return 0;
+  if (size < 3) return 0;
   const size_t piece = 1 + (data[0] | static_cast<size_t>(data[1]) << 8);
   const std::vector<std::byte> sealed = with_checksums(data + 2, size - 2);
   std::span<const std::byte> tar(sealed);
