@@ -28,7 +28,7 @@ LAYOUT = {"host": 'exec "$@"', "v1": 'umount /sys/fs/cgroup/unified && exec "$@"
 
 
 def run_program(program, folder, runtime, timeout_s, cgroup):
-    """Runs one validation program; returns (ok, skipped, list of failures)."""
+    """Runs one validation program; returns (ok, skipped, list of failures, how it ended where it ended early)."""
     with tempfile.TemporaryDirectory(prefix="hull-rt-", ignore_cleanup_errors=True) as temporary:
         environment = dict(os.environ, RUNTIME=runtime, TMPDIR=temporary)
         try:
@@ -58,21 +58,21 @@ def run_program(program, folder, runtime, timeout_s, cgroup):
                     break
                 detail.append(following.strip())
             failures.append((match.group(2), " ".join(part for part in detail if part != "---")))
-    if status != 0 and not failures:
-        failures.append((f"the program ended with status {status}", errors.strip()[-400:]))
-    return ok, skipped, failures
+    early = f"status {status}: {errors.strip()[-400:]}" if status != 0 and not failures else ""
+    return ok, skipped, failures, early
 
 
 def run_suite(folder, runtime, only="", timeout_s=60, cgroup="host"):
-    """Runs every program of the folder; returns {name: {"ok", "skipped", "failures"}}."""
+    """Runs every program of the folder; returns {name: {"ok", "skipped", "failures", "early"}}. A program ends early
+    when it could not even make its container, for example because the host lacks a controller."""
     folder = pathlib.Path(folder).resolve()
     results = {}
     for program in sorted(folder.glob("validation/**/*.t")):
         name = program.stem
         if only and only not in name:
             continue
-        ok, skipped, failures = run_program(str(program), str(folder), runtime, timeout_s, cgroup)
-        results[name] = {"ok": ok, "skipped": skipped, "failures": failures}
+        ok, skipped, failures, early = run_program(str(program), str(folder), runtime, timeout_s, cgroup)
+        results[name] = {"ok": ok, "skipped": skipped, "failures": failures, "early": early}
     return results
 
 
@@ -92,13 +92,17 @@ def main():
     for name, result in results.items():
         if result["failures"]:
             print(f"{name}: {result['ok']} ok, {len(result['failures'])} not ok")
+        if result["early"]:
+            print(f"{name}: ended early, {result['early'] if arguments.show else result['early'].splitlines()[0]}")
             if arguments.show:
                 for title, detail in result["failures"]:
                     print(f"    {title}\n        {detail}")
     ok = sum(result["ok"] for result in results.values())
     not_ok = sum(len(result["failures"]) for result in results.values())
     skipped = sum(result["skipped"] for result in results.values())
-    print(f"{len(results)} programs: {ok} ok, {not_ok} not ok, {skipped} skipped ({arguments.runtime})")
+    early = sum(bool(result["early"]) for result in results.values())
+    print(f"{len(results)} programs: {ok} ok, {not_ok} not ok, {skipped} skipped, {early} programs ended early "
+          f"({arguments.runtime})")
     if arguments.json:
         pathlib.Path(arguments.json).write_text(json.dumps(results, indent=1))
     sys.exit(0 if not_ok <= arguments.allow else 1)
