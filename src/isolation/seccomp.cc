@@ -19,6 +19,7 @@
 #include "base/error_format.h"
 #include "base/unique_fd.h"
 #include "isolation/seccomp_compile.h"
+#include "isolation/seccomp_optimize.h"
 #include "sys/file.h"
 
 // linux/seccomp.h of Debian 12 has it from Linux 5.19 on; older build hosts do not.
@@ -329,7 +330,7 @@ bool kernel_takes_flag(uint32_t flag) {
 
 }  // namespace
 
-Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp) {
+Result<SeccompFilter> seccomp_compile::compile_plain(const oci::Seccomp& seccomp) {
   TRY_ASSIGN(const uint32_t default_action,
              action_of(seccomp.default_action, seccomp.default_errno_ret, "defaultAction"));
   if (default_action == SCMP_ACT_NOTIFY) {
@@ -402,6 +403,12 @@ Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp) {
   const Prologue prologue(architectures, new_rules, seccomp, !permissive && !enosys_already);
   out.program = prologue.code();
   out.program.insert(out.program.end(), program.begin(), program.end());
+  return out;
+}
+
+Result<SeccompFilter> compile_seccomp(const oci::Seccomp& seccomp) {
+  TRY_ASSIGN(SeccompFilter out, seccomp_compile::compile_plain(seccomp));
+  out.program = optimize_seccomp(out.program);
   if (out.program.size() > BPF_MAXINSNS) {
     return errorf(ErrorKind::kUnsupported, "linux.seccomp: the rules need {} instructions; the kernel takes {}",
                   out.program.size(), BPF_MAXINSNS);

@@ -12,7 +12,10 @@
 namespace hull::isolation::seccomp_compile {
 
 /// Raised when the compiler's output changes, so that cached programs are made anew.
-inline constexpr uint32_t kCompilerVersion = 1;
+inline constexpr uint32_t kCompilerVersion = 2;
+
+/// compile_seccomp() before the program is made smaller.
+Result<SeccompFilter> compile_plain(const oci::Seccomp& seccomp);
 
 /// The number of a syscall for an architecture (SCMP_ARCH_*): libseccomp's, or Hull's own for syscalls that are newer
 /// than the libseccomp that it was built with. Nothing when the architecture has no such syscall.

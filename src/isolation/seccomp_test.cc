@@ -16,6 +16,7 @@
 #include <filesystem>
 
 #include "isolation/capabilities.h"
+#include "isolation/seccomp_interpreter.h"
 #include "sys/file.h"
 
 namespace hull::isolation {
@@ -24,58 +25,13 @@ namespace {
 using testing::Contains;
 using testing::HasSubstr;
 
-/// Runs the program as the kernel would (classic BPF as seccomp allows it).
-uint32_t run(const std::vector<sock_filter>& program, const seccomp_data& data) {
-  uint32_t a = 0;
-  uint32_t memory[BPF_MEMWORDS] = {};
-  for (size_t pc = 0; pc < program.size(); ++pc) {
-    const sock_filter& insn = program[pc];
-    switch (insn.code) {
-      case BPF_LD | BPF_W | BPF_ABS:
-        std::memcpy(&a, reinterpret_cast<const char*>(&data) + insn.k, 4);
-        break;
-      case BPF_LD | BPF_MEM:
-        a = memory[insn.k];
-        break;
-      case BPF_ST:
-        memory[insn.k] = a;
-        break;
-      case BPF_ALU | BPF_AND | BPF_K:
-        a &= insn.k;
-        break;
-      case BPF_JMP | BPF_JA:
-        pc += insn.k;
-        break;
-      case BPF_JMP | BPF_JEQ | BPF_K:
-        pc += a == insn.k ? insn.jt : insn.jf;
-        break;
-      case BPF_JMP | BPF_JGT | BPF_K:
-        pc += a > insn.k ? insn.jt : insn.jf;
-        break;
-      case BPF_JMP | BPF_JGE | BPF_K:
-        pc += a >= insn.k ? insn.jt : insn.jf;
-        break;
-      case BPF_JMP | BPF_JSET | BPF_K:
-        pc += (a & insn.k) != 0 ? insn.jt : insn.jf;
-        break;
-      case BPF_RET | BPF_K:
-        return insn.k;
-      default:
-        ADD_FAILURE() << "instruction " << insn.code;
-        return 0;
-    }
-  }
-  ADD_FAILURE() << "ran off the end";
-  return 0;
-}
-
 uint32_t verdict(const SeccompFilter& filter, int number, std::initializer_list<uint64_t> args = {},
                  uint32_t arch = AUDIT_ARCH_X86_64) {
   seccomp_data data = {};
   data.nr = number;
   data.arch = arch;
   std::copy(args.begin(), args.end(), data.args);
-  return run(filter.program, data);
+  return run_seccomp(filter.program, data);
 }
 
 constexpr uint32_t kAllow = SECCOMP_RET_ALLOW;
