@@ -14,7 +14,8 @@ if(TARGET hull AND TARGET hull-images)
   install(TARGETS ${HULL_BIN_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   install(TARGETS ${HULL_LIBEXEC_PROGRAMS} RUNTIME DESTINATION ${CMAKE_INSTALL_LIBEXECDIR}/hull)
   install(DIRECTORY ${HULL_DEMO_IMAGE} DESTINATION ${CMAKE_INSTALL_DATADIR}/hull/images)
-  install(FILES ${CMAKE_SOURCE_DIR}/docs/hull.toml DESTINATION ${CMAKE_INSTALL_SYSCONFDIR}/hull)
+  # Not below the prefix: /etc/hull is where Hull looks.
+  install(FILES ${CMAKE_SOURCE_DIR}/docs/hull.toml DESTINATION /etc/hull)
 
   # The flag table of the command line writes its own completions and man pages.
   set(generated ${CMAKE_BINARY_DIR}/share)

@@ -4,6 +4,7 @@ is gone afterwards, whatever the test did."""
 import os
 import pathlib
 import shutil
+import stat
 
 import pytest
 from support import bundle as bundles
@@ -95,3 +96,12 @@ def busybox_layout(tmp_path):
     """An OCI layout with busybox:latest; returns its folder."""
     bundles.busybox_image(tmp_path / "busybox-layout")
     return tmp_path / "busybox-layout"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def machine_stays_whole():
+    """Tests that run as root can break the machine for everything else: a program that 'renames its output into place'
+    has replaced /dev/null before."""
+    yield
+    info = os.stat("/dev/null")
+    assert stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(1, 3), "/dev/null is no longer the null device"

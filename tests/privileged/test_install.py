@@ -85,7 +85,7 @@ def test_runs_from_there(instance, request, source, monkeypatch):
 
 @pytest.mark.parametrize("shell, command", [
     ("bash", "source '{}' && complete -p hull"),
-    ("zsh", "autoload -U compinit && compinit -u -d /dev/null && source '{}' && (( $+functions[_hull] ))"),
+    ("zsh", "autoload -U compinit && compinit -u -D && source '{}' && (( $+functions[_hull] ))"),
     ("fish", "source '{}' && complete -C 'hull ru' | grep -q run"),
 ])
 def test_completions_load(installed, shell, command):
