@@ -210,6 +210,7 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
     for (const std::string& volume : anonymous) ignore_result(delete_volume(*names, volume));
     return made.error();
   }
+  if (config.console_size) console_sizes_.insert_or_assign(created.id, *config.console_size);
   mark("write the workload");
   return created;
 }

@@ -14,10 +14,10 @@
 #include "engine/index.h"
 #include "engine/monitor_client.h"
 #include "engine/paths.h"
-#include "engine/runtime_cli.h"
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "net/network.h"
+#include "runtime/runtime.h"
 
 namespace hull::engine {
 
@@ -68,6 +68,8 @@ class EngineImpl : public Engine {
   /// Opens the index and finishes what killed commands left half done.
   Result<Index*> index();
   Result<net::NetworkManager*> network();
+  /// hull-oci and its global options: what creates and executes runs in a process of its own.
+  std::vector<std::string> runtime_command() const;
   void mark(std::string step);
   void reset_clock() { last_mark_ = std::chrono::steady_clock::now(); }
 
@@ -95,6 +97,7 @@ class EngineImpl : public Engine {
   Result<int> running_pid(std::string_view ref, std::string_view what);
   MonitorRequest monitor_request(const WorkloadRow& row, const Config& config, bool attach_input) const;
   void abandon_run(const WorkloadRow& row);
+  Result<void> remove_run_folder(const std::string& id);
 
   // stop.cc
   Result<void> signal_init(const RunState& state, int signal);
@@ -105,6 +108,8 @@ class EngineImpl : public Engine {
 
   // repair.cc
   void sweep_changes(Index& index);
+  /// Control groups that a killed runtime made and did not put on record, with whatever is in them.
+  void remove_stray_cgroups(Index& index, const std::string& id);
   Result<void> repair_locked(const Change& change, Index& index);
   /// The state of a workload; one whose monitor was killed is cleaned up first.
   Result<RunState> settled_state(const WorkloadRow& row);
@@ -124,9 +129,11 @@ class EngineImpl : public Engine {
   std::unique_ptr<store::ImageStore> images_;
   std::unique_ptr<Index> index_;
   std::optional<net::NetworkManager> network_;
-  RuntimeCli runtime_;
+  runtime::Runtime runtime_;
   /// Control connections of the workloads that this process started attached.
   std::map<std::string, UniqueFd, std::less<>> primaries_;
+  /// Of workloads that this process made: the size of the terminal that it is at.
+  std::map<std::string, oci::Box, std::less<>> console_sizes_;
   std::vector<Timing> timings_;
   std::chrono::steady_clock::time_point last_mark_ = std::chrono::steady_clock::now();
 };

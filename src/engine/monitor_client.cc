@@ -104,14 +104,12 @@ Result<void> send_message(int control, const Message& message, const std::vector
 Result<std::optional<Message>> receive_message(int control) {
   Message message;
   ssize_t got = -1;
-  // A monitor that ended with something of ours unread resets the connection; what it said before (why the start
-  // failed) is still queued, and comes with the read after the one that tells of the reset.
-  bool reset = false;
-  errno = 0;
+  int resets = 0;
+  // A monitor that ends without reading all that we sent resets the connection; what it had sent is still there, behind
+  // the error.
   do {
-    reset = reset || (got < 0 && errno == ECONNRESET);
     got = ::recv(control, &message, sizeof message, 0);
-  } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && !reset)));
+  } while (got < 0 && (errno == EINTR || (errno == ECONNRESET && ++resets < 2)));
   if (got < 0 && errno != ECONNRESET) return errno_error("receive from the monitor");
   if (got != static_cast<ssize_t>(sizeof message)) return std::optional<Message>();
   message.text[sizeof message.text - 1] = 0;

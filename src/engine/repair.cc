@@ -1,5 +1,6 @@
 // What killed commands and monitors leave, put right by the next command.
 #include <dirent.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -7,9 +8,12 @@
 
 #include "base/error_format.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/process.h"
+#include "isolation/cgroup.h"
 #include "sys/file.h"
+#include "sys/root.h"
 
 namespace hull::engine {
 
@@ -23,13 +27,42 @@ void EngineImpl::sweep_changes(Index& index) {
   }
 }
 
+void EngineImpl::remove_stray_cgroups(Index& index, const std::string& id) {
+  std::string parent = settings_.cgroup_parent.empty() ? "hull" : settings_.cgroup_parent;
+  if (const auto json = index.config(id); json.ok()) {
+    if (const auto config = parse_config(*json); config.ok() && !config->cgroup_parent.empty()) {
+      parent = config->cgroup_parent;
+    }
+  }
+  auto host = isolation::CgroupHost::detect();
+  if (!host.ok()) return;
+  for (const isolation::CgroupMount& mount : host->mounts()) {
+    const std::string folder = mount.path + "/" + sys::clean_path(parent) + "/" + id;
+    if (::rmdir(folder.c_str()) == 0 || errno != EBUSY) continue;
+    const auto members = sys::read_file(folder + "/cgroup.procs", 1 << 20).value_or("");
+    std::vector<UniqueFd> dying;
+    for (size_t at = 0, end = 0; (end = members.find('\n', at)) != std::string::npos; at = end + 1) {
+      const auto pid = parse_int(std::string_view(members).substr(at, end - at), 2, 1 << 30);
+      if (!pid.ok()) continue;
+      dying.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(*pid), 0)));
+      if (dying.back()) ::syscall(SYS_pidfd_send_signal, dying.back().get(), SIGKILL, nullptr, 0);
+    }
+    for (const UniqueFd& fd : dying) {
+      pollfd watched = {fd.get(), POLLIN, 0};
+      ::poll(&watched, 1, 5000);
+    }
+    ::rmdir(folder.c_str());
+  }
+}
+
 Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   const std::string& id = change.id();
   TRY_ASSIGN(const std::optional<WorkloadRow> row, index.by_id(id));
   if (!row) {
     // Killed while it was made, or after it was taken off the record.
-    ignore_result(runtime_.remove(id));
-    TRY(sys::remove_tree(paths_.run_of(id)));
+    ignore_result(runtime_.remove(id, true));
+    remove_stray_cgroups(index, id);
+    TRY(remove_run_folder(id));
     TRY(sys::remove_tree(paths_.workload(id)));
     TRY(images_->release(id));
     for (const std::string& volume : change.notes()) {
@@ -46,7 +79,13 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
     return {};
   }
   const RunState state = read_state(paths_, id);
-  if (state.needs_cleanup) return cleanup_locked(change, *row);
+  if (state.needs_cleanup) {
+    if (state.orphaned) {
+      ignore_result(runtime_.remove(id, true));
+      remove_stray_cgroups(index, id);
+    }
+    return cleanup_locked(change, *row);
+  }
   if (state.status == Status::kRunning || state.status == Status::kPaused) return {};
   // The starter was killed. Its monitor sees that and ends the run; it must be gone before what it made is.
   auto control = connect_monitor(paths_, id);
@@ -58,8 +97,8 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   }
   const RunState after = read_state(paths_, id);
   if (after.status == Status::kRunning) return {};
-  ignore_result(runtime_.remove(id));
   abandon_run(*row);
+  remove_stray_cgroups(index, id);
   if (row->auto_remove) return remove_locked(change, *row, true);
   return {};
 }

@@ -1,7 +1,6 @@
 #include <fcntl.h>
-#include <linux/magic.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,17 +85,23 @@ Result<void> EngineImpl::prepare_namespaces(const WorkloadRow& row, const Config
     spec.shm_source = "/dev/shm";
   } else if (joined(config.ipc_mode)) {
     TRY_ASSIGN(spec.ipc_namespace, join(config.ipc_mode, "IPC", "ipc"));
-    // The other's /dev/shm, found inside its root by a descriptor: what it may have put there instead can't lead out.
-    TRY_ASSIGN(const int pid, running_pid(config.ipc_mode.substr(10), "cannot join IPC of a non running container"));
-    TRY_ASSIGN(const sys::Root root, sys::Root::open(fmt::format("/proc/{}/root", pid)));
-    TRY_ASSIGN(UniqueFd shm, root.open_in("dev/shm", O_PATH | O_DIRECTORY));
-    struct statfs kind{};
-    if (::fstatfs(shm.get(), &kind) != 0 || kind.f_type != TMPFS_MAGIC) {
-      return errorf(ErrorKind::kConflict, "cannot join IPC of container {}: its /dev/shm is no tmpfs",
-                    config.ipc_mode.substr(10));
+    TRY_ASSIGN(const WorkloadRow other, find(config.ipc_mode.substr(10)));
+    spec.shm_source = paths_.run_of(other.id) + "/shm";
+    if (!sys::exists(spec.shm_source)) {
+      return errorf(ErrorKind::kConflict,
+                    "cannot join IPC of container {}: non-shareable IPC (hint: use --ipc shareable for the donor "
+                    "container)",
+                    other.name);
     }
-    spec.shm_source = fmt::format("/proc/{}/fd/{}", ::getpid(), shm.get());
-    prepared->spec_files.push_back(std::move(shm));
+  } else if (config.ipc_mode == "shareable") {
+    // Others can only get at a mount of the host's own mount namespace (open_tree refuses those of other ones).
+    const std::string shm = paths_.run_of(row.id) + "/shm";
+    if (::mkdir(shm.c_str(), 01777) != 0 && errno != EEXIST) return errnof("make folder {}", shm);
+    const std::string options = fmt::format("mode=1777,size={}", config.shm_size);
+    if (::mount("shm", shm.c_str(), "tmpfs", MS_NOSUID | MS_NOEXEC | MS_NODEV, options.c_str()) != 0) {
+      return errnof("mount {}", shm);
+    }
+    spec.shm_source = shm;
   }
   return {};
 }
@@ -153,9 +158,8 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
   const std::string cgroup = host_cgroup_file(config, settings_, row.id);
   if (!cgroup.empty()) args.insert(args.end(), {"--oom-file", cgroup});
   args.insert(args.end(), {"--cleanup", own_program()});
-  request.create_argv = {settings_.runtime, "--root", paths_.runtime_root(), "--log", "runtime.log",
-                         "--log-format",    "json"};
-  if (settings_.cgroup_manager == "systemd") request.create_argv.emplace_back("--systemd-cgroup");
+  request.create_argv = runtime_command();
+  request.create_argv.insert(request.create_argv.end(), {"--log", "runtime.log", "--log-format", "json"});
   request.create_argv.insert(request.create_argv.end(),
                              {"create", "--bundle", paths_.workload(row.id), "--pid-file", "init.pid"});
   if (config.tty) request.create_argv.insert(request.create_argv.end(), {"--console-socket", "console"});
@@ -165,12 +169,18 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
 
 /// After a failed start: nothing of the run stays, the workload is as it was before.
 void EngineImpl::abandon_run(const WorkloadRow& row) {
-  ignore_result(runtime_.remove(row.id));
+  ignore_result(runtime_.remove(row.id, true));
   if (row.network == "bridge") {
     if (auto manager = network(); manager.ok()) ignore_result((*manager)->detach(row.id));
   }
-  ignore_result(sys::remove_tree(paths_.run_of(row.id)));
+  ignore_result(remove_run_folder(row.id));
   clear_run_mark(paths_, row.id);
+}
+
+Result<void> EngineImpl::remove_run_folder(const std::string& id) {
+  const std::string run = paths_.run_of(id);
+  ::umount2((run + "/shm").c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);  // with --ipc shareable
+  return sys::remove_tree(run);
 }
 
 Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change, const WorkloadRow& row,
@@ -194,7 +204,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   spec_input.systemd_cgroup = settings_.cgroup_manager == "systemd";
   spec_input.cgroup_parent = settings_.cgroup_parent;
   spec_input.init_program = settings_.libexec + "/hull-monitor";
-  spec_input.console_size = config.console_size;
+  if (const auto it = console_sizes_.find(row.id); it != console_sizes_.end()) spec_input.console_size = it->second;
   spec_input.swap_accounting = host_has_swap_accounting();
   {
     // What the workload changed in an earlier run counts: then its upper layer is part of the view.

@@ -175,7 +175,7 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
   if (state.status == Status::kRunning || state.status == Status::kPaused) return {};  // started again meanwhile
   if (!state.needs_cleanup) return {};
   // The cgroup goes, and with it whatever an orphaned run left behind.
-  TRY(runtime_.remove(row.id));
+  TRY(runtime_.remove(row.id, true));
   if (row.network == "bridge") {
     TRY_ASSIGN(net::NetworkManager* const manager, network());
     TRY(manager->detach(row.id));
@@ -197,7 +197,7 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
     TRY(names->set_ports(row.id, ""));
   }
   clear_run_mark(paths_, row.id);
-  return sys::remove_tree(paths_.run_of(row.id));
+  return remove_run_folder(row.id);
 }
 
 Result<void> EngineImpl::cleanup(std::string_view id) {
@@ -217,7 +217,7 @@ Result<void> EngineImpl::remove_locked(const Change& change, const WorkloadRow& 
   if (volumes) {
     TRY_ASSIGN(used, names->volumes_of(row.id));
   }
-  TRY(sys::remove_tree(paths_.run_of(row.id)));
+  TRY(remove_run_folder(row.id));
   TRY(sys::remove_tree(paths_.workload(row.id)).context("remove the files of the container"));
   TRY(images_->release(row.id));
   TRY(names->remove(row.id));

@@ -69,7 +69,7 @@ int run(const Options& options) {
   }
   Stdio stdio;
   pid_t init = -1;
-  if (!create_workload(options, kControlFd, &stdio, &init, &failure)) return give_up();
+  if (!create_workload(options, &stdio, &init, &failure)) return give_up();
   const int error = g_loop.set_up(options, kControlFd, stdio, init);
   if (error != 0) {
     ::kill(init, SIGKILL);

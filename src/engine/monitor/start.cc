@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
@@ -10,7 +9,6 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -111,19 +109,9 @@ int listen_for_console() {
   return listener;
 }
 
-/// Waits for the command; kills it when the control connection ends first.
-int await_command(pid_t pid, int control) {
-  const int pidfd = static_cast<int>(::syscall(SYS_pidfd_open, pid, 0));
-  pollfd watched[2] = {{pidfd, POLLIN, 0}, {control, POLLRDHUP, 0}};
-  while (pidfd >= 0) {
-    if (::poll(watched, 2, -1) < 0 && errno != EINTR) break;
-    if ((watched[0].revents & POLLIN) != 0) break;
-    if ((watched[1].revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0) {
-      ::kill(pid, SIGKILL);
-      break;
-    }
-  }
-  if (pidfd >= 0) ::close(pidfd);
+/// Waits for the command, also when nobody waits for the workload any more: killed in the middle it would leave
+/// control groups and a record half made.
+int await_command(pid_t pid) {
   int status = -1;
   while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
@@ -141,7 +129,7 @@ pid_t read_pid() {
 
 }  // namespace
 
-bool create_workload(const Options& options, int control, Stdio* stdio, pid_t* init, Message* failure) {
+bool create_workload(const Options& options, Stdio* stdio, pid_t* init, Message* failure) {
   int theirs[3] = {-1, -1, -1};
   int listener = -1;
   int pair[2];
@@ -192,7 +180,7 @@ bool create_workload(const Options& options, int control, Stdio* stdio, pid_t* i
   ::close(null_fd);
   if (error != 0) return fail(failure, options.create_argv[0], error);
 
-  const int status = await_command(pid, control);
+  const int status = await_command(pid);
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
     read_failure(stdio->output[1], failure);
     return false;

@@ -15,8 +15,7 @@ struct Stdio {
 };
 
 /// Makes the pipes (or the console socket), executes the command, waits for it, reads the pid file. On failure
-/// `failure->text` holds what the runtime said, and false is returned. When `control` is closed meanwhile, the command
-/// is killed: nobody waits for the workload any more.
-bool create_workload(const Options& options, int control, Stdio* stdio, pid_t* init, Message* failure);
+/// `failure->text` holds what the runtime said, and false is returned.
+bool create_workload(const Options& options, Stdio* stdio, pid_t* init, Message* failure);
 
 }  // namespace hull::engine::monitor
