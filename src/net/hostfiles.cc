@@ -83,7 +83,8 @@ ResolvConf parse_resolv_conf(std::string_view text) {
     } else if (keyword == "search" || keyword == "domain") {
       if (fields.size() > 1) out.search.assign(fields.begin() + 1, fields.end());
     } else if (keyword == "options") {
-      for (size_t i = 1; i < fields.size() && out.options.size() + 1 < kMostItems; ++i) out.options.emplace_back(fields[i]);
+      for (size_t i = 1; i < fields.size() && out.options.size() + 1 < kMostItems; ++i)
+        out.options.emplace_back(fields[i]);
     } else if (out.other.size() < kMostItems) {
       out.other.emplace_back(line);
     }

@@ -158,6 +158,7 @@ void add_pair(NetlinkBatch& batch, const Endpoint& endpoint, int netns_fd, const
   batch.put_u32(IFLA_NUM_TX_QUEUES, 1);  // not one per processor: less to allocate
   batch.put_u32(IFLA_NUM_RX_QUEUES, 1);
   batch.put_u32(IFLA_MASTER, port.bridge_index);
+  batch.put_u32(IFLA_GROUP, kPortGroup);
   batch.open_nest(IFLA_LINKINFO);
   batch.put_string(IFLA_INFO_KIND, "veth");
   batch.open_nest(IFLA_INFO_DATA);
@@ -186,16 +187,30 @@ void add_hairpin(NetlinkBatch& batch, uint32_t index) {
   batch.end();
 }
 
-// Inside the container, and of no use to it: waiting a second for a duplicate of an address that is ours alone, and
-// believing router advertisements of other containers (CVE-2020-13401). Without IPv6 the files are not there.
-void quiet_ipv6(const std::string& interface_name) {
-  for (const char* name : {"accept_dad", "accept_ra"}) {
-    ignore_result(sys::write_value(AT_FDCWD, fmt::format("/proc/sys/net/ipv6/conf/{}/{}", interface_name, name), "0"));
-  }
+// A container must not believe router advertisements of other containers (CVE-2020-13401). Only where the bridge can't
+// keep them away: a look-up below /proc/sys/net gets slower with every namespace that was looked at, for all of them
+// hang in one chain of the kernel's name cache. Without IPv6 the file is not there.
+void refuse_advertisements(const std::string& interface_name) {
+  ignore_result(sys::write_value(AT_FDCWD, fmt::format("/proc/sys/net/ipv6/conf/{}/accept_ra", interface_name), "0"));
+}
+
+// fe80:: with the modified EUI-64 of RFC 4291, appendix A; what the kernel would make itself, after a second's wait for
+// a duplicate.
+IpAddress link_local(const MacAddress& mac) {
+  std::array<uint8_t, 16> bytes{0xfe, 0x80};
+  std::copy_n(mac.bytes.begin(), 3, bytes.begin() + 8);
+  std::copy_n(mac.bytes.begin() + 3, 3, bytes.begin() + 13);
+  bytes[8] ^= 2;
+  bytes[11] = 0xff;
+  bytes[12] = 0xfe;
+  return IpAddress::from_bytes(Family::kV6, bytes.data());
 }
 
 // Whether the namespace refuses IPv6 (disable_ipv6, or none in the kernel).
-bool refuses_ipv6(int error) { return error == EACCES || error == EOPNOTSUPP || error == EAFNOSUPPORT; }
+bool refuses_ipv6(int error) {
+  return error == EACCES || error == EPERM || error == EOPNOTSUPP || error == EAFNOSUPPORT || error == ENODEV ||
+         error == EINVAL || error == EHOSTUNREACH || error == ENETUNREACH;
+}
 
 }  // namespace
 
@@ -331,6 +346,8 @@ Result<uint32_t> Links::make_bridge(const Network& network) {
   batch.put_string(IFLA_INFO_KIND, "bridge");
   batch.open_nest(IFLA_INFO_DATA);
   batch.put_u32(IFLA_BR_STP_STATE, 0);
+  // Snooping restarts the timers of all ports whenever one comes or goes: 15 ms for each start among a thousand.
+  batch.put_u8(IFLA_BR_MCAST_SNOOPING, 0);
   batch.put_u32(IFLA_BR_FORWARD_DELAY, 0);
   batch.close_nest();
   batch.close_nest();
@@ -413,30 +430,34 @@ Result<uint32_t> Links::connect(const Endpoint& endpoint, int netns_fd, const Po
   return index;
 }
 
-Result<void> Links::configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac) {
+Result<void> Links::configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac, bool hush) {
   const std::string what = fmt::format("configure {} of workload {}", endpoint.interface_name, endpoint.workload_id);
   TRY_ASSIGN(const auto link, find(endpoint.interface_name));
   if (!link) return errorf(ErrorKind::kConflict, "{}: the interface is gone", what);
-  if (endpoint.ipv6) quiet_ipv6(endpoint.interface_name);
+  if (endpoint.ipv6 && hush) refuse_advertisements(endpoint.interface_name);
 
   NetlinkBatch batch;
+  if (endpoint.ipv6) add_no_link_local(batch, link->index);
+  const size_t first_of_v4 = batch.count();
   add_link_up(batch, kLoopbackIndex);
   add_link_up(batch, link->index);
   add_address(batch, link->index, endpoint.ipv4, endpoint.prefix4);
   add_neighbour(batch, link->index, endpoint.gateway4, gateway_mac);
   add_default_route(batch, link->index, endpoint.gateway4);
-  const size_t first_of_v6 = batch.count();
+  const size_t end_of_v4 = batch.count();
   if (endpoint.ipv6) {
+    add_address(batch, link->index, link_local(endpoint.mac), 64);
     add_address(batch, link->index, *endpoint.ipv6, endpoint.prefix6);
     add_neighbour(batch, link->index, *endpoint.gateway6, gateway_mac);
     add_default_route(batch, link->index, *endpoint.gateway6);
   }
   TRY_ASSIGN(const auto failures, socket_.exchange(batch));
-  if (failures.empty()) return {};
-  // A workload may refuse IPv6 for itself (--sysctl net.ipv6.conf.all.disable_ipv6=1); then it lives without.
-  const NetlinkFailure& first = failures.front();
-  if (first.index >= first_of_v6 && refuses_ipv6(first.error)) return {};
-  return sys::netlink_error(first, what);
+  for (const NetlinkFailure& failure : failures) {
+    // A workload may refuse IPv6 for itself (--sysctl net.ipv6.conf.all.disable_ipv6=1); then it lives without.
+    const bool of_v6 = failure.index < first_of_v4 || failure.index >= end_of_v4;
+    if (!of_v6 || !refuses_ipv6(failure.error)) return sys::netlink_error(failure, what);
+  }
+  return {};
 }
 
 Result<void> Links::settle(uint32_t port_index, uint32_t bridge_index) {

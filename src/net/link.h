@@ -12,6 +12,9 @@
 
 namespace hull::net {
 
+/// The group (IFLA_GROUP) of the host's ends of all pairs: "hull" in ASCII. nftables knows them by it.
+inline constexpr uint32_t kPortGroup = 0x68756c6c;
+
 struct LinkInfo {
   uint32_t index = 0;
   std::string name;
@@ -59,8 +62,10 @@ class Links {
   };
   /// The host's half of attaching: the pair, with its peer born inside the namespace, the port, the neighbours.
   Result<uint32_t> connect(const Endpoint& endpoint, int netns_fd, const Port& port);
-  /// The other half; this object must have been opened inside the namespace. `gateway_mac` is the bridge's.
-  Result<void> configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac);
+  /// The other half; this object must have been opened inside the namespace, where the thread must still be.
+  /// `gateway_mac` is the bridge's. `hush`: nothing on the bridge keeps router advertisements away, so refuse them
+  /// here.
+  Result<void> configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac, bool hush);
 
   /// Returns when the bridge forwards for a port whose peer is up, and sends itself; else the first packets could be
   /// lost, for the kernel takes note of carriers in the background.

@@ -21,6 +21,7 @@ namespace {
 constexpr const char* kGeneration = "generation";
 constexpr const char* kFingerprint = "fingerprint";
 constexpr const char* kLoopback6 = "loopback6";
+constexpr const char* kFrameGuard = "frame_guard";
 
 std::vector<PortRule> rules_of(const Endpoint& endpoint) {
   std::vector<PortRule> out;
@@ -128,10 +129,10 @@ Result<Network> Impl::network() {
   out.name = kDefaultNetwork;
   out.bridge_device = settings.bridge_device;
   out.mtu = settings.mtu;
-  TRY_ASSIGN(const size_t users, records->count());
+  TRY_ASSIGN(const bool used, records->any());
 
   std::optional<Subnet> subnet4 = settings.subnet4 ? settings.subnet4 : stored.subnet4;
-  if (!settings.subnet4 && users == 0) {
+  if (!settings.subnet4 && !used) {
     // Nobody is on it: a subnet that was chosen when the host had other routes may be chosen anew.
     TRY_ASSIGN(Links * host, links());
     TRY_ASSIGN(const auto bridge, host->find(settings.bridge_device));
@@ -152,7 +153,8 @@ Result<Network> Impl::network() {
   out.gateway4 = subnet4->base().plus(1);
   out.subnet6 = subnet6;
   if (stored.subnet4 != subnet4 || stored.subnet6 != subnet6) {
-    if (users != 0 && stored.subnet4) {
+    if (used && stored.subnet4) {
+      TRY_ASSIGN(const size_t users, records->count());
       return errorf(ErrorKind::kConflict,
                     "network {}: hull.toml asks for {}, but {} workloads live in {}; stop them first, or put the old "
                     "subnet back",
@@ -239,10 +241,22 @@ Result<void> Impl::rebuild_rules(const Network& network) {
     rules.insert(rules.end(), some.begin(), some.end());
   }
   TRY_ASSIGN(Ruleset * table, ruleset());
-  const bool loopback6 = !bridge_filters().v6;
-  TRY(records->set_number(kLoopback6, loopback6 ? 1 : 0));
-  TRY(table->rebuild(network, loopback6, rules));
+  RulesetOptions options;
+  options.loopback6 = !bridge_filters().v6;
+  auto rebuilt = table->rebuild(network, options, rules);
+  if (!rebuilt.ok() && rebuilt.error().kind() == ErrorKind::kUnsupported) {
+    options.frame_guard = false;
+    rebuilt = table->rebuild(network, options, rules);
+  }
+  if (!rebuilt.ok()) return std::move(rebuilt).error();
+  TRY(records->set_number(kLoopback6, options.loopback6 ? 1 : 0));
+  TRY(records->set_number(kFrameGuard, options.frame_guard ? 1 : 0));
   return note_rules();
+}
+
+Result<bool> Impl::has_frame_guard() {
+  TRY_ASSIGN(const auto value, records->number(kFrameGuard));
+  return value.value_or(0) != 0;
 }
 
 Result<bool> Impl::ensure_rules(const Network& network, Trust trust) {

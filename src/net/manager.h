@@ -47,6 +47,8 @@ struct NetworkManager::Impl {
   };
   /// Puts the table back when it is not as we left it; true when it had to.
   Result<bool> ensure_rules(const Network& network, Trust trust);
+  /// Whether frames on the bridge are guarded by rules (else the insides of containers are set up to be quiet).
+  Result<bool> has_frame_guard();
   /// The rules of one endpoint, in a transaction of the records.
   Result<void> add_rules(const Endpoint& endpoint, const Network& network);
   Result<void> remove_rules(const Endpoint& endpoint, const Network& network);
@@ -56,7 +58,7 @@ struct NetworkManager::Impl {
   Result<void> choose_ports(const ReserveRequest& request, Reservation& out);
 
   /// Without the lock: takes it itself for the last part.
-  Result<void> finish_attach(const Endpoint& endpoint, const Network& network, int netns_fd);
+  Result<void> finish_attach(const Endpoint& endpoint, const Network& network, int netns_fd, bool frame_guard);
   Result<void> detach(Endpoint& endpoint, const Network& network, uint32_t bridge_index);
 
   /// Fills in what the records don't hold.

@@ -91,6 +91,7 @@ Result<Endpoint> NetworkManager::attach(std::string_view workload_id, int netns_
   Endpoint endpoint;
   Network network;
   Links::Port port;
+  bool frame_guard = false;
   {
     TRY_ASSIGN(const auto lock, impl_->lock());
     TRY_ASSIGN(auto found, impl_->records->find(workload_id));
@@ -101,13 +102,14 @@ Result<Endpoint> NetworkManager::attach(std::string_view workload_id, int netns_
     Impl::complete(endpoint, network);
     TRY_ASSIGN(port.bridge_index, impl_->ensure_bridge(network));
     TRY(impl_->ensure_rules(network, Impl::Trust::kGeneration));
+    TRY_ASSIGN(frame_guard, impl_->has_frame_guard());
   }
   port.mtu = network.mtu;
   const BridgeFilters filters = bridge_filters();
   port.hairpin = filters.v4 || filters.v6;
   TRY_ASSIGN(Links * links, impl_->links());
   TRY_ASSIGN(const uint32_t index, links->connect(endpoint, netns_fd, port));
-  auto finished = impl_->finish_attach(endpoint, network, netns_fd);
+  auto finished = impl_->finish_attach(endpoint, network, netns_fd, frame_guard);
   if (finished.ok()) finished = links->settle(index, port.bridge_index);
   if (!finished.ok()) {
     ignore_result(links->disconnect(endpoint, port.bridge_index));
@@ -118,13 +120,13 @@ Result<Endpoint> NetworkManager::attach(std::string_view workload_id, int netns_
   return endpoint;
 }
 
-Result<void> Impl::finish_attach(const Endpoint& endpoint, const Network& network, int netns_fd) {
+Result<void> Impl::finish_attach(const Endpoint& endpoint, const Network& network, int netns_fd, bool frame_guard) {
   const MacAddress gateway_mac = MacAddress::derived_from(network.gateway4);
   TRY_ASSIGN(const int home, home_netns());
   {
     TRY_ASSIGN(const auto inside, sys::ScopedNetns::enter(netns_fd, home));
     TRY_ASSIGN(Links links, Links::open());
-    TRY(links.configure_inside(endpoint, gateway_mac));
+    TRY(links.configure_inside(endpoint, gateway_mac, !frame_guard));
   }
   TRY_ASSIGN(const auto guard, lock());
   TRY_ASSIGN(auto change, records->begin());

@@ -22,8 +22,9 @@ constexpr uint32_t kStateRelated = 1u << (IP_CT_RELATED + 1);
 
 uint16_t nft_type(uint16_t message) { return static_cast<uint16_t>(NFNL_SUBSYS_NFTABLES << 8 | message); }
 
-NftRule::NftRule(sys::NetlinkBatch& batch, std::string_view table, std::string_view chain) : batch_(batch) {
-  batch_.begin(nft_type(NFT_MSG_NEWRULE), NLM_F_CREATE | NLM_F_APPEND, NftHeader{NFPROTO_INET});
+NftRule::NftRule(sys::NetlinkBatch& batch, uint8_t family, std::string_view table, std::string_view chain)
+    : batch_(batch) {
+  batch_.begin(nft_type(NFT_MSG_NEWRULE), NLM_F_CREATE | NLM_F_APPEND, NftHeader{family});
   batch_.put_string(NFTA_RULE_TABLE, table);
   batch_.put_string(NFTA_RULE_CHAIN, chain);
   batch_.open_nest(NFTA_RULE_EXPRESSIONS);
@@ -68,6 +69,27 @@ NftRule& NftRule::device(uint32_t key, std::string_view name, bool equal) {
 
 NftRule& NftRule::input(std::string_view name, bool equal) { return device(NFT_META_IIFNAME, name, equal); }
 NftRule& NftRule::output(std::string_view name, bool equal) { return device(NFT_META_OIFNAME, name, equal); }
+
+NftRule& NftRule::input_group(uint32_t group) {
+  open("meta");
+  batch_.put_be32(NFTA_META_KEY, NFT_META_IIFGROUP);
+  batch_.put_be32(NFTA_META_DREG, kRegister0);
+  close();
+  return compare(NFT_CMP_EQ, &group, sizeof(group));
+}
+
+NftRule& NftRule::ipv6_frame_with_icmpv6_type(uint8_t type) {
+  // Family bridge has no "nfproto"; its frames have an Ethernet type.
+  static constexpr std::array<uint8_t, 2> kIpv6{0x86, 0xdd};
+  static constexpr uint8_t kIcmpv6 = 58;
+  open("meta");
+  batch_.put_be32(NFTA_META_KEY, NFT_META_PROTOCOL);
+  batch_.put_be32(NFTA_META_DREG, kRegister0);
+  close();
+  compare(NFT_CMP_EQ, kIpv6.data(), kIpv6.size());
+  load_protocol(0).compare(NFT_CMP_EQ, &kIcmpv6, sizeof(kIcmpv6));
+  return payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, sizeof(type), 0).compare(NFT_CMP_EQ, &type, sizeof(type));
+}
 
 NftRule& NftRule::family(Family family) {
   open("meta");

@@ -27,7 +27,8 @@ struct NftHeader {
 /// NftRule(batch, table, chain).input("hull0").destination(...)...drop(): the last call ends the message.
 class NftRule {
  public:
-  NftRule(sys::NetlinkBatch& batch, std::string_view table, std::string_view chain);
+  /// `family` is NFPROTO_INET or NFPROTO_BRIDGE.
+  NftRule(sys::NetlinkBatch& batch, uint8_t family, std::string_view table, std::string_view chain);
   NftRule(const NftRule&) = delete;
   NftRule& operator=(const NftRule&) = delete;
   ~NftRule();
@@ -35,6 +36,9 @@ class NftRule {
   /// Matches. Each is the like-named match of nft(8).
   NftRule& input(std::string_view device, bool equal = true);
   NftRule& output(std::string_view device, bool equal = true);
+  /// The group that the interface of arrival belongs to (IFLA_GROUP).
+  NftRule& input_group(uint32_t group);
+  NftRule& ipv6_frame_with_icmpv6_type(uint8_t type);
   NftRule& family(Family family);
   NftRule& address(AddressSide side, const Subnet& subnet);
   NftRule& state_established_or_related();

@@ -200,6 +200,13 @@ Result<size_t> Records::count() {
   return static_cast<size_t>(statement.number(0));
 }
 
+Result<bool> Records::any() {
+  TRY_ASSIGN(Statement statement, prepare("SELECT 1 FROM endpoint LIMIT 1"));
+  const int code = sqlite3_step(statement.get());
+  if (code != SQLITE_ROW && code != SQLITE_DONE) return failure("look for endpoints");
+  return code == SQLITE_ROW;
+}
+
 Result<void> Records::insert(const Endpoint& endpoint) {
   TRY_ASSIGN(Statement statement,
              prepare(fmt::format("INSERT INTO endpoint({}) VALUES(?,?,?,?,?,?,?,?)", kColumns).c_str()));

@@ -43,6 +43,8 @@ class Records {
   Result<std::optional<Endpoint>> find(std::string_view workload_id);
   Result<std::vector<Endpoint>> list();
   Result<size_t> count();
+  /// Whether there is one at all; costs the same for any number.
+  Result<bool> any();
   Result<void> insert(const Endpoint& endpoint);
   Result<void> erase(std::string_view workload_id);
   Result<void> set_attached(std::string_view workload_id, bool attached);

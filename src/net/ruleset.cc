@@ -6,12 +6,14 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
+#include <linux/netfilter_bridge.h>
 #include <linux/netfilter_ipv4.h>
 
 #include <algorithm>
 #include <array>
 
 #include "base/error_format.h"
+#include "net/link.h"
 #include "net/nft_rule.h"
 
 namespace hull::net {
@@ -78,23 +80,37 @@ constexpr std::array<BaseChain, 5> kBaseChains{{
     {kCrossing, "filter", NF_INET_FORWARD, NF_IP_PRI_FILTER},
 }};
 
+// Before anything else looks at a frame that a port of a bridge took in.
+constexpr const char* kFrames = "frames";
+constexpr BaseChain kFrameChain{kFrames, "filter", NF_BR_PRE_ROUTING, -300};
+
 constexpr NftHeader kInet{NFPROTO_INET};
 // How many elements go into one message: with at most 84 bytes each they stay below the 65,535 of an attribute.
 constexpr size_t kElementsPerMessage = 512;
+// Types of ICMPv6 that a host sends without being asked: multicast listeners (RFC 2710, 3810), routers (RFC 4861).
+constexpr std::array<uint8_t, 6> kUnasked{131, 132, 143, 133, 134, 137};
 
 void batch_edge(NetlinkBatch& batch, uint16_t type) {
   batch.begin(type, 0, NftHeader{AF_UNSPEC, 0, htons(NFNL_SUBSYS_NFTABLES)});
   batch.end();
 }
 
-void write_table(NetlinkBatch& batch, uint16_t message, uint16_t flags, const std::string& table) {
-  batch.begin(nft_type(message), flags, kInet);
+void write_table(NetlinkBatch& batch, uint8_t family, uint16_t message, uint16_t flags, const std::string& table) {
+  batch.begin(nft_type(message), flags, NftHeader{family});
   batch.put_string(NFTA_TABLE_NAME, table);
   batch.end();
 }
 
-void write_chain(NetlinkBatch& batch, const std::string& table, const char* name, const BaseChain* base) {
-  batch.begin(nft_type(NFT_MSG_NEWCHAIN), NLM_F_CREATE, kInet);
+// Makes the table, empty whatever was in it.
+void write_fresh_table(NetlinkBatch& batch, uint8_t family, const std::string& table) {
+  write_table(batch, family, NFT_MSG_NEWTABLE, NLM_F_CREATE, table);  // so that the removal finds one
+  write_table(batch, family, NFT_MSG_DELTABLE, 0, table);
+  write_table(batch, family, NFT_MSG_NEWTABLE, NLM_F_CREATE, table);
+}
+
+void write_chain(NetlinkBatch& batch, uint8_t family, const std::string& table, const char* name,
+                 const BaseChain* base) {
+  batch.begin(nft_type(NFT_MSG_NEWCHAIN), NLM_F_CREATE, NftHeader{family});
   batch.put_string(NFTA_CHAIN_TABLE, table);
   batch.put_string(NFTA_CHAIN_NAME, name);
   if (base != nullptr) {
@@ -223,8 +239,7 @@ Result<uint32_t> Ruleset::generation() {
   return out;
 }
 
-Result<Ruleset::State> Ruleset::state() {
-  State out;
+Result<bool> Ruleset::fingerprint_chains(State& out, uint8_t family, std::span<const char* const> chains) {
   const auto hash_all = [&](NetlinkBatch& batch) -> Result<bool> {
     TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
       if (message.payload.size() < sizeof(NftHeader)) return;
@@ -232,26 +247,38 @@ Result<Ruleset::State> Ruleset::state() {
       out.fingerprint = fnv1a(out.fingerprint, message.payload.subspan(sizeof(NftHeader)));
     }));
     if (failures.empty()) return true;
-    if (failures.front().error == ENOENT) return false;
+    if (failures.front().error == ENOENT || failures.front().error == EAFNOSUPPORT) return false;
     return sys::netlink_error(failures.front(), fmt::format("read the nftables table {}", table_));
   };
-  out.fingerprint = kFnvStart;
   NetlinkBatch batch;
-  for (const BaseChain& base : kBaseChains) {
-    batch.begin(nft_type(NFT_MSG_GETCHAIN), 0, kInet);
+  for (const char* name : chains) {
+    batch.begin(nft_type(NFT_MSG_GETCHAIN), 0, NftHeader{family});
     batch.put_string(NFTA_CHAIN_TABLE, table_);
-    batch.put_string(NFTA_CHAIN_NAME, base.name);
+    batch.put_string(NFTA_CHAIN_NAME, name);
     batch.end();
   }
   TRY_ASSIGN(const bool has_chains, hash_all(batch));
-  if (!has_chains) return State{};
+  if (!has_chains) return false;
   batch.clear();
-  batch.begin(nft_type(NFT_MSG_GETRULE), NLM_F_DUMP, kInet);
+  batch.begin(nft_type(NFT_MSG_GETRULE), NLM_F_DUMP, NftHeader{family});
   batch.put_string(NFTA_RULE_TABLE, table_);
   batch.end();
-  TRY_ASSIGN(const bool has_rules, hash_all(batch));
-  if (!has_rules) return State{};
+  return hash_all(batch);
+}
 
+Result<Ruleset::State> Ruleset::state() {
+  State out;
+  out.fingerprint = kFnvStart;
+  std::array<const char*, kBaseChains.size() + 1> names{kPublish};
+  for (size_t i = 0; i < kBaseChains.size(); ++i) names[i + 1] = kBaseChains[i].name;
+  TRY_ASSIGN(const bool whole, fingerprint_chains(out, NFPROTO_INET, names));
+  if (!whole) return State{};
+  static constexpr std::array<const char*, 1> kFrameNames{kFrames};
+  State frames{out.fingerprint, 0};
+  TRY_ASSIGN(const bool guarded, fingerprint_chains(frames, NFPROTO_BRIDGE, kFrameNames));
+  if (guarded) out.fingerprint = frames.fingerprint;
+
+  NetlinkBatch batch;
   for (const MapShape& shape : kMaps) {
     batch.clear();
     batch.begin(nft_type(NFT_MSG_GETSETELEM), NLM_F_DUMP, kInet);
@@ -285,13 +312,13 @@ void Ruleset::write_rules(NetlinkBatch& batch, const Network& network, bool loop
   // addresses reach a container; it must not let a container reach what listens there (the like of CVE-2020-8558).
   for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
     for (const AddressSide side : {AddressSide::kDestination, AddressSide::kSource}) {
-      NftRule(batch, table_, kGuard).input(device).address(side, loopback).verdict(NF_DROP);
+      NftRule(batch, NFPROTO_INET, table_, kGuard).input(device).address(side, loopback).verdict(NF_DROP);
     }
   }
 
   // A published port is an element of a map, so the rules stay the same for one port or a thousand.
   for (const MapShape& shape : kMaps) {
-    NftRule rule(batch, table_, kPublish);
+    NftRule rule(batch, NFPROTO_INET, table_, kPublish);
     rule.family(shape.family);
     const unsigned address_registers = shape.address_size() / 4;
     unsigned reg = 0;
@@ -308,45 +335,69 @@ void Ruleset::write_rules(NetlinkBatch& batch, const Network& network, bool loop
   // From outside, a loopback address is a lie: translating it would open what is published on 127.0.0.1 only, because
   // it happens before the kernel looks for such packets.
   for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
-    NftRule(batch, table_, kArriving).address(AddressSide::kDestination, loopback).verdict(NFT_RETURN);
+    NftRule(batch, NFPROTO_INET, table_, kArriving).address(AddressSide::kDestination, loopback).verdict(NFT_RETURN);
   }
   // Only what is addressed to this host: never what it forwards, or reaches a container's own address.
-  NftRule(batch, table_, kArriving).local_destination().jump(kPublish);
-  if (!loopback6) NftRule(batch, table_, kLocal).address(AddressSide::kDestination, loopback6_net).verdict(NFT_RETURN);
-  NftRule(batch, table_, kLocal).local_destination().jump(kPublish);
+  NftRule(batch, NFPROTO_INET, table_, kArriving).local_destination().jump(kPublish);
+  if (!loopback6)
+    NftRule(batch, NFPROTO_INET, table_, kLocal).address(AddressSide::kDestination, loopback6_net).verdict(NFT_RETURN);
+  NftRule(batch, NFPROTO_INET, table_, kLocal).local_destination().jump(kPublish);
 
   // The host's loopback has no meaning in a container; and a container that reaches another one through a published
   // port must see the answer come back the same way. Everybody else's address is kept.
   for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
-    NftRule(batch, table_, kLeaving).output(device).address(AddressSide::kSource, loopback).masquerade();
+    NftRule(batch, NFPROTO_INET, table_, kLeaving).output(device).address(AddressSide::kSource, loopback).masquerade();
   }
   for (const Subnet& subnet : subnets) {
-    NftRule(batch, table_, kLeaving).output(device).was_dnatted().address(AddressSide::kSource, subnet).masquerade();
-    NftRule(batch, table_, kLeaving).output(device, false).address(AddressSide::kSource, subnet).masquerade();
+    NftRule(batch, NFPROTO_INET, table_, kLeaving)
+        .output(device)
+        .was_dnatted()
+        .address(AddressSide::kSource, subnet)
+        .masquerade();
+    NftRule(batch, NFPROTO_INET, table_, kLeaving)
+        .output(device, false)
+        .address(AddressSide::kSource, subnet)
+        .masquerade();
   }
 
   // To containers: answers, and what was asked of a published port. Between containers: everything.
-  NftRule(batch, table_, kCrossing).output(device).state_established_or_related().verdict(NF_ACCEPT);
-  NftRule(batch, table_, kCrossing).output(device).was_dnatted().verdict(NF_ACCEPT);
-  NftRule(batch, table_, kCrossing).input(device).output(device).verdict(NF_ACCEPT);
-  NftRule(batch, table_, kCrossing).output(device).verdict(NF_DROP);
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).state_established_or_related().verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).was_dnatted().verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).input(device).output(device).verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).verdict(NF_DROP);
 }
 
-Result<void> Ruleset::rebuild(const Network& network, bool loopback6, std::span<const PortRule> ports) {
+void Ruleset::write_frame_guard(NetlinkBatch& batch) {
+  write_fresh_table(batch, NFPROTO_BRIDGE, table_);
+  write_chain(batch, NFPROTO_BRIDGE, table_, kFrames, &kFrameChain);
+  // What each container's kernel sends of its own accord would be copied to a thousand others; and nobody on the bridge
+  // is a router for the others (CVE-2020-13401).
+  for (const uint8_t type : kUnasked) {
+    NftRule(batch, NFPROTO_BRIDGE, table_, kFrames)
+        .input_group(kPortGroup)
+        .ipv6_frame_with_icmpv6_type(type)
+        .verdict(NF_DROP);
+  }
+}
+
+Result<void> Ruleset::rebuild(const Network& network, const RulesetOptions& options, std::span<const PortRule> ports) {
   NetlinkBatch batch;
   batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
-  write_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, table_);  // so that the removal finds one
-  write_table(batch, NFT_MSG_DELTABLE, 0, table_);
-  write_table(batch, NFT_MSG_NEWTABLE, NLM_F_CREATE, table_);
-  for (const BaseChain& base : kBaseChains) write_chain(batch, table_, base.name, &base);
-  write_chain(batch, table_, kPublish, nullptr);
+  if (options.frame_guard) write_frame_guard(batch);
+  const size_t frame_messages = batch.count();
+  write_fresh_table(batch, NFPROTO_INET, table_);
+  for (const BaseChain& base : kBaseChains) write_chain(batch, NFPROTO_INET, table_, base.name, &base);
+  write_chain(batch, NFPROTO_INET, table_, kPublish, nullptr);
   for (const MapShape& shape : kMaps) write_map(batch, table_, shape);
-  write_rules(batch, network, loopback6);
+  write_rules(batch, network, options.loopback6);
   for (const MapShape& shape : kMaps) {
     write_elements(batch, table_, shape, NFT_MSG_NEWSETELEM, NLM_F_CREATE, ports);
   }
   TRY_ASSIGN(const auto failures, commit(batch));
   if (!failures.empty()) {
+    if (options.frame_guard && failures.front().index < frame_messages) {
+      return sys::netlink_error(failures.front(), "make an nftables table for bridges").as(ErrorKind::kUnsupported);
+    }
     return sys::netlink_error(
         failures.front(), fmt::format("make the nftables table inet {} (message {})", table_, failures.front().index));
   }
@@ -374,11 +425,13 @@ Result<void> Ruleset::add(std::span<const PortRule> ports) {
 Result<void> Ruleset::remove(std::span<const PortRule> ports) { return change_elements(NFT_MSG_DELSETELEM, 0, ports); }
 
 Result<void> Ruleset::tear_down() {
-  NetlinkBatch batch;
-  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
-  write_table(batch, NFT_MSG_DELTABLE, 0, table_);
-  TRY_ASSIGN(const auto failures, commit(batch));
-  if (!failures.empty() && failures.front().error != ENOENT) {
+  for (const uint8_t family : {NFPROTO_BRIDGE, NFPROTO_INET}) {
+    NetlinkBatch batch;
+    batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+    write_table(batch, family, NFT_MSG_DELTABLE, 0, table_);
+    TRY_ASSIGN(const auto failures, commit(batch));
+    if (failures.empty() || failures.front().error == ENOENT) continue;
+    if (family == NFPROTO_BRIDGE) continue;  // the kernel has none
     return sys::netlink_error(failures.front(), fmt::format("remove the nftables table inet {}", table_));
   }
   return {};

@@ -21,6 +21,12 @@ struct PortRule {
   IpAddress target;  ///< the workload's address, of the family of port.host_ip
 };
 
+/// What the rules depend on beside the network.
+struct RulesetOptions {
+  bool loopback6 = true;    ///< ::1 leads to published ports too
+  bool frame_guard = true;  ///< have the second table, for frames on the bridge
+};
+
 /// A base chain of anybody's, as far as doctor() needs it.
 struct ChainInfo {
   std::string table, name;
@@ -45,8 +51,9 @@ class Ruleset {
   };
   Result<State> state();
 
-  /// Replaces the table in one transaction: nobody sees it half there. `loopback6`: ::1 leads to published ports too.
-  Result<void> rebuild(const Network& network, bool loopback6, std::span<const PortRule> ports);
+  /// Replaces the tables in one transaction: nobody sees them half there. kUnsupported: the kernel has no tables for
+  /// frames on bridges.
+  Result<void> rebuild(const Network& network, const RulesetOptions& options, std::span<const PortRule> ports);
   /// kNotFound: there is no such table; kConflict: an element was there with another target.
   Result<void> add(std::span<const PortRule> ports);
   /// kNotFound: a table or an element was not there; then nothing is removed.
@@ -62,6 +69,8 @@ class Ruleset {
   Result<std::vector<sys::NetlinkFailure>> commit(sys::NetlinkBatch& batch);
   Result<void> change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports);
   void write_rules(sys::NetlinkBatch& batch, const Network& network, bool loopback6);
+  void write_frame_guard(sys::NetlinkBatch& batch);
+  Result<bool> fingerprint_chains(State& out, uint8_t family, std::span<const char* const> chains);
   sys::NetlinkSocket socket_;
   std::string table_;
 };
