@@ -13,6 +13,7 @@
 
 #include "base/error_format.h"
 #include "isolation/cgroup_files.h"
+#include "isolation/cgroup_host.h"
 #include "isolation/cgroup_systemd.h"
 #include "oci/json_reader.h"
 #include "oci/json_writer.h"
@@ -51,7 +52,10 @@ class OwnGroups {
       if (!here) continue;
       std::string_view path = line.substr(second + 1);
       // The file tells the path in the hierarchy; the mount may show only a part of it (inside another container).
-      if (mount.root != "/" && path.starts_with(mount.root)) path.remove_prefix(mount.root.size());
+      if (path != "/") {
+        TRY_ASSIGN(const std::string root, root_of(mount));
+        if (root != "/" && path.starts_with(root)) path.remove_prefix(root.size());
+      }
       // "/../x" is a group outside this group namespace: not reachable here.
       if (path.starts_with("/..")) path = "/";
       return sys::clean_path(path);
@@ -60,7 +64,20 @@ class OwnGroups {
   }
 
  private:
+  /// The mount's root; CgroupHost::detect() leaves it out, because only this needs it.
+  Result<std::string> root_of(const CgroupMount& mount) {
+    if (!mount.root.empty()) return mount.root;
+    if (!mounts_) {
+      TRY_ASSIGN(mounts_, mounted_cgroups());
+    }
+    for (const CgroupMount& other : *mounts_) {
+      if (other.path == mount.path) return other.root;
+    }
+    return std::string("/");
+  }
+
   std::string text_;
+  std::optional<std::vector<CgroupMount>> mounts_;
 };
 
 Result<std::string> path_in(const CgroupMount& mount, const CgroupRequest& request, OwnGroups& own) {

@@ -37,14 +37,16 @@ struct CgroupMount {
   std::vector<std::string> controllers;  // v1: "cpu", "cpuacct"; a named hierarchy has "name=systemd"; v2: what
                                          // cgroup.controllers of its top folder lists
   std::string path;                      // /sys/fs/cgroup/memory
-  std::string root;                      // the mount's root within the hierarchy; "/" but for bind mounts
+  std::string root;                      // the mount's root within the hierarchy, "/" but for bind mounts; "" when it
+                                         // was not looked up
   bool has(std::string_view controller) const;
 };
 
 /// The control group hierarchies of this host, found once.
 class CgroupHost {
  public:
-  /// From /proc/self/mountinfo (pure v2: one statfs). kUnsupported when there is no cgroup file system.
+  /// Where everybody mounts them (/sys/fs/cgroup), checked by file system type; from /proc/self/mountinfo where that
+  /// fails. So its cost does not grow with the host's mounts. kUnsupported when there is no cgroup file system.
   static Result<CgroupHost> detect();
   /// From given mounts; for tests on fixture trees.
   static CgroupHost from_mounts(std::vector<CgroupMount> mounts, bool fixture);

@@ -1,5 +1,7 @@
 // Finding the hierarchies.
 
+#include "isolation/cgroup_host.h"
+
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <sys/statfs.h>
@@ -71,7 +73,62 @@ std::optional<CgroupMount> parse_line(std::string_view line) {
   return mount;
 }
 
+/// The usual places: for each line "4:memory:/path" of /proc/self/cgroup the folder named after its controllers.
+/// Nothing when one is missing or of another file system, so that mountinfo must tell.
+std::optional<std::vector<CgroupMount>> usual_mounts() {
+  const Result<std::string> text = sys::read_file("/proc/self/cgroup", 1 << 20);
+  if (!text.ok()) return std::nullopt;
+  std::vector<CgroupMount> mounts;
+  for (const std::string_view line : split(*text, "\n")) {
+    const size_t first = line.find(':');
+    const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+    if (second == std::string_view::npos) return std::nullopt;
+    const std::string_view names = line.substr(first + 1, second - first - 1);
+    CgroupMount mount;
+    struct statfs info = {};
+    if (names.empty()) {
+      mount.version = 2;
+      mount.path = std::string(kCgroupTop) + "/unified";
+      // A v2 hierarchy exists in every kernel; on a v1 host it need not be mounted.
+      if (::statfs(mount.path.c_str(), &info) != 0) continue;
+      if (info.f_type != CGROUP2_SUPER_MAGIC) return std::nullopt;
+      mount.controllers = unified_controllers(mount.path);
+    } else {
+      mount.version = 1;
+      mount.controllers = to_strings(split(names, ","));
+      const bool named = names.starts_with("name=");
+      mount.path = std::string(kCgroupTop) + "/" + std::string(named ? names.substr(5) : names);
+      if (::statfs(mount.path.c_str(), &info) != 0 || info.f_type != CGROUP_SUPER_MAGIC) {
+        if (named) continue;
+        return std::nullopt;
+      }
+    }
+    mounts.push_back(std::move(mount));
+  }
+  // A v2 mount elsewhere on a hybrid host is what mountinfo knows.
+  if (mounts.empty()) return std::nullopt;
+  return mounts;
+}
+
 }  // namespace
+
+Result<std::vector<CgroupMount>> mounted_cgroups() {
+  TRY_ASSIGN(const std::string text, sys::read_file("/proc/self/mountinfo", kMaxMountinfoBytes));
+  std::vector<CgroupMount> mounts;
+  for (const std::string_view line : split(text, "\n")) {
+    std::optional<CgroupMount> mount = parse_line(line);
+    if (!mount) continue;
+    // The first mount of a hierarchy counts; further ones are bind mounts (containers' own).
+    const bool known = std::any_of(mounts.begin(), mounts.end(), [&](const CgroupMount& other) {
+      return other.version == mount->version && other.controllers == mount->controllers;
+    });
+    if (!known) mounts.push_back(std::move(*mount));
+  }
+  for (CgroupMount& mount : mounts) {
+    if (mount.version == 2) mount.controllers = unified_controllers(mount.path);
+  }
+  return mounts;
+}
 
 bool CgroupMount::has(std::string_view controller) const {
   return std::find(controllers.begin(), controllers.end(), controller) != controllers.end();
@@ -81,24 +138,14 @@ Result<CgroupHost> CgroupHost::detect() {
   CgroupHost host;
   struct statfs info = {};
   if (::statfs(kCgroupTop, &info) == 0 && info.f_type == CGROUP2_SUPER_MAGIC) {
-    // The mount's root only matters with relative paths in a group namespace that is not ours; "/" is right for both
-    // the host and a namespace of one's own.
-    host.mounts_.push_back({2, unified_controllers(kCgroupTop), kCgroupTop, "/"});
+    host.mounts_.push_back({2, unified_controllers(kCgroupTop), kCgroupTop, ""});
     return host;
   }
-  TRY_ASSIGN(const std::string text, sys::read_file("/proc/self/mountinfo", kMaxMountinfoBytes));
-  for (const std::string_view line : split(text, "\n")) {
-    std::optional<CgroupMount> mount = parse_line(line);
-    if (!mount) continue;
-    // The first mount of a hierarchy counts; further ones are bind mounts (containers' own).
-    const bool known = std::any_of(host.mounts_.begin(), host.mounts_.end(), [&](const CgroupMount& other) {
-      return other.version == mount->version && other.controllers == mount->controllers;
-    });
-    if (!known) host.mounts_.push_back(std::move(*mount));
+  if (std::optional<std::vector<CgroupMount>> usual = usual_mounts()) {
+    host.mounts_ = std::move(*usual);
+    return host;
   }
-  for (CgroupMount& mount : host.mounts_) {
-    if (mount.version == 2) mount.controllers = unified_controllers(mount.path);
-  }
+  TRY_ASSIGN(host.mounts_, mounted_cgroups());
   if (host.mounts_.empty()) {
     return errorf(ErrorKind::kUnsupported,
                   "no control group file system is mounted: mount one (mount -t cgroup2 none {}) or run where there "

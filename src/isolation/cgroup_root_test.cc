@@ -13,6 +13,7 @@
 
 #include "isolation/cgroup.h"
 #include "isolation/cgroup_files.h"
+#include "isolation/cgroup_host.h"
 #include "isolation/device_rules.h"
 #include "sys/file.h"
 
@@ -296,6 +297,24 @@ TEST_F(CgroupRootTest, CountsWhatIsUsed) {
   EXPECT_EQ(*group->oom_kill_count(), 0U);
   ASSERT_TRUE(group->kill_all(SIGKILL).ok());
   reap();
+  EXPECT_TRUE(group->remove().ok());
+}
+
+TEST_F(CgroupRootTest, TheUsualPlacesAreWhatMountinfoTells) {
+  Result<std::vector<CgroupMount>> mounted = mounted_cgroups();
+  ASSERT_TRUE(mounted.ok());
+  const auto described = [](const std::vector<CgroupMount>& mounts) {
+    std::map<std::string, std::vector<std::string>> out;
+    for (const CgroupMount& mount : mounts) out[mount.path] = mount.controllers;
+    return out;
+  };
+  EXPECT_EQ(described(host_.mounts()), described(*mounted));
+}
+
+TEST_F(CgroupRootTest, RelativePathsLieBelowOrBesideTheCallersOwn) {
+  Result<Cgroup> group = Cgroup::create(host_, {.container_id = top_});
+  ASSERT_TRUE(group.ok()) << group.error().message();
+  for (const auto& [controller, path] : group->paths()) EXPECT_THAT(path, testing::EndsWith("/hull-" + top_));
   EXPECT_TRUE(group->remove().ok());
 }
 

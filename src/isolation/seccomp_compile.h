@@ -12,7 +12,7 @@
 namespace hull::isolation::seccomp_compile {
 
 /// Raised when the compiler's output changes, so that cached programs are made anew.
-inline constexpr uint32_t kCompilerVersion = 2;
+inline constexpr uint32_t kCompilerVersion = 3;
 
 /// compile_seccomp() before the program is made smaller.
 Result<SeccompFilter> compile_plain(const oci::Seccomp& seccomp);

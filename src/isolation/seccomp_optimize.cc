@@ -39,6 +39,108 @@ struct Range {
   bool operator==(const Range&) const = default;
 };
 
+/// Writes a program backwards. A place is the number of instructions from there to the end.
+class Emitter {
+ public:
+  Emitter(const std::vector<sock_filter>& tails, const std::map<uint32_t, uint32_t>& tail_place)
+      : tail_place_(tail_place), tail_count_(tails.size()), reversed_(tails.rbegin(), tails.rend()) {}
+
+  void put(sock_filter insn) { reversed_.push_back(insn); }
+  /// A jump to `place` from whatever is written next but one; none when it follows anyway.
+  void jump(size_t place) { put(BPF_STMT(kJump, static_cast<uint32_t>(distance(place)))); }
+
+  /// A whole decision about the number; returns its entry.
+  size_t tree(const std::vector<Range>& ranges) {
+    std::vector<Item> items;
+    for (size_t i = 0; i < ranges.size(); ++i) {
+      Item item = {.first = ranges[i].first, .base = ranges[i].outcome, .exceptions = {}};
+      // Single numbers between equal neighbours: one comparison each instead of two. Few in a row, so that no syscall
+      // has a long way.
+      constexpr size_t kMaxExceptions = 3;
+      while (item.exceptions.size() < kMaxExceptions && i + 2 < ranges.size() && ranges[i + 2].outcome == item.base &&
+             ranges[i + 2].first == ranges[i + 1].first + 1) {
+        item.exceptions.push_back(ranges[i + 1]);
+        i += 2;
+      }
+      items.push_back(std::move(item));
+    }
+    const size_t root = node(items.data(), items.data() + items.size());
+    if (items.size() == 1 && items[0].exceptions.empty()) return root;
+    // The load must stand right before the root.
+    if (root != reversed_.size()) jump(root);
+    put(BPF_STMT(kLoadAbs, kNumberOffset));
+    return reversed_.size();
+  }
+
+  std::vector<sock_filter> program() && { return {reversed_.rbegin(), reversed_.rend()}; }
+
+ private:
+  struct Item {
+    uint32_t first;
+    Outcome base;
+    std::vector<Range> exceptions;
+  };
+  // Jumps of comparisons reach 255 instructions; a few are kept for what is put in between.
+  static constexpr size_t kReach = 250;
+
+  size_t distance(size_t place) const { return reversed_.size() - place; }
+
+  /// A place within reach that gives `outcome`: one that exists, or a new one.
+  size_t leaf(const Outcome& outcome) {
+    const auto key = std::pair(outcome.conditional, outcome.value);
+    const auto found = leaves_.find(key);
+    if (found != leaves_.end() && distance(found->second) <= kReach) return found->second;
+    if (!outcome.conditional) {
+      put(BPF_STMT(kReturn, outcome.value));
+    } else {
+      const size_t place = tail_count_ - tail_place_.at(outcome.value);
+      if (distance(place) <= kReach) return place;
+      jump(place);
+    }
+    leaves_[key] = reversed_.size();
+    return reversed_.size();
+  }
+
+  /// `place`, or a jump to it that is within reach.
+  size_t near(size_t place) {
+    if (distance(place) <= kReach) return place;
+    jump(place);
+    return reversed_.size();
+  }
+
+  size_t node(const Item* first, const Item* last) {
+    if (last - first == 1) return chain(*first);
+    const Item* middle = first + (last - first) / 2;
+    const size_t high_root = node(middle, last);
+    const bool low_is_leaf = middle - first == 1 && first->exceptions.empty();
+    size_t low = node(first, middle);
+    // The far side first: what is put in between moves it away.
+    size_t high = high_root;
+    if (last - middle == 1 && middle->exceptions.empty()) high = leaf(middle->base);
+    high = near(high);
+    if (low_is_leaf) low = leaf(first->base);
+    put(BPF_JUMP(kGreaterEqual, middle->first, static_cast<uint8_t>(distance(high)),
+                 static_cast<uint8_t>(distance(low))));
+    return reversed_.size();
+  }
+
+  size_t chain(const Item& item) {
+    size_t otherwise = leaf(item.base);
+    for (auto exception = item.exceptions.rbegin(); exception != item.exceptions.rend(); ++exception) {
+      const size_t hit = leaf(exception->outcome);
+      put(BPF_JUMP(kEqual, exception->first, static_cast<uint8_t>(distance(hit)),
+                   static_cast<uint8_t>(distance(otherwise))));
+      otherwise = reversed_.size();
+    }
+    return otherwise;
+  }
+
+  const std::map<uint32_t, uint32_t>& tail_place_;
+  size_t tail_count_;
+  std::map<std::pair<bool, uint32_t>, size_t> leaves_;
+  std::vector<sock_filter> reversed_;
+};
+
 class Optimizer {
  public:
   explicit Optimizer(const std::vector<sock_filter>& program) : program_(program) {}
@@ -54,35 +156,27 @@ class Optimizer {
     }
     const std::optional<std::vector<Range>> others = ranges_of(unnamed_arch());
     if (!others) return std::nullopt;
-
     for (const auto& [arch, ranges] : by_arch) note_tails(ranges);
     note_tails(*others);
     if (!copy_tails()) return std::nullopt;
 
-    out_.push_back(BPF_STMT(kLoadAbs, kArchOffset));
+    // From the end to the start: jumps go forward only, so every target exists when its jump is written.
+    Emitter out(tails_, tail_place_);
+    const size_t other_root = out.tree(*others);
+    std::vector<std::pair<uint32_t, size_t>> roots;
     for (const auto& [arch, ranges] : by_arch) {
-      if (ranges == *others) continue;
-      std::vector<sock_filter> part = tree_with_load(ranges);
-      out_.push_back(BPF_JUMP(kEqual, arch, 1, 0));
-      out_.push_back(BPF_STMT(kJump, static_cast<uint32_t>(part.size())));
-      out_.insert(out_.end(), part.begin(), part.end());
+      if (ranges != *others) roots.emplace_back(arch, out.tree(ranges));
     }
-    const std::vector<sock_filter> rest = tree_with_load(*others);
-    out_.insert(out_.end(), rest.begin(), rest.end());
-    // Leaves that lead to a tail carry its old place until the tails have their new ones.
-    for (size_t at = 0; at < out_.size(); ++at) {
-      if (out_[at].code != kToTail) continue;
-      out_[at].code = kJump;
-      out_[at].k = static_cast<uint32_t>(out_.size() + tail_place_.at(out_[at].k) - at - 1);
+    out.jump(other_root);
+    for (const auto& [arch, root] : roots) {
+      out.jump(root);
+      out.put(BPF_JUMP(kEqual, arch, 0, 1));
     }
-    out_.insert(out_.end(), tails_.begin(), tails_.end());
-    return std::move(out_);
+    out.put(BPF_STMT(kLoadAbs, kArchOffset));
+    return std::move(out).program();
   }
 
  private:
-  // No instruction has this code; it marks a leaf until its distance is known.
-  static constexpr uint16_t kToTail = 0xffff;
-
   /// Collects the constants of the parts before any argument is looked at. False for instructions that aren't followed.
   bool scan() {
     number_constants_.insert(0);
@@ -218,43 +312,11 @@ class Optimizer {
     return true;
   }
 
-  static sock_filter leaf(const Outcome& outcome) {
-    return outcome.conditional ? sock_filter{kToTail, 0, 0, outcome.value}
-                               : sock_filter(BPF_STMT(kReturn, outcome.value));
-  }
-
-  static std::vector<sock_filter> tree(const Range* first, const Range* last) {
-    if (last - first == 1) return {leaf(first->outcome)};
-    const Range* middle = first + (last - first) / 2;
-    // One number between two equal neighbours needs no second comparison.
-    if (last - first == 3 && first[0].outcome == first[2].outcome && first[2].first == first[1].first + 1) {
-      return {BPF_JUMP(kEqual, first[1].first, 0, 1), leaf(first[1].outcome), leaf(first[0].outcome)};
-    }
-    const std::vector<sock_filter> low = tree(first, middle);
-    const std::vector<sock_filter> high = tree(middle, last);
-    std::vector<sock_filter> out;
-    if (low.size() <= 0xff) {
-      out.push_back(BPF_JUMP(kGreaterEqual, middle->first, static_cast<uint8_t>(low.size()), 0));
-    } else {
-      out.push_back(BPF_JUMP(kGreaterEqual, middle->first, 0, 1));
-      out.push_back(BPF_STMT(kJump, static_cast<uint32_t>(low.size())));
-    }
-    out.insert(out.end(), low.begin(), low.end());
-    out.insert(out.end(), high.begin(), high.end());
-    return out;
-  }
-
-  static std::vector<sock_filter> tree_with_load(const std::vector<Range>& ranges) {
-    std::vector<sock_filter> out = tree(ranges.data(), ranges.data() + ranges.size());
-    if (ranges.size() > 1) out.insert(out.begin(), BPF_STMT(kLoadAbs, kNumberOffset));
-    return out;
-  }
-
   const std::vector<sock_filter>& program_;
   std::set<uint32_t> number_constants_, arch_constants_;
   std::set<uint32_t> tail_starts_;
   std::map<uint32_t, uint32_t> tail_place_;  // old place -> place among the tails
-  std::vector<sock_filter> tails_, out_;
+  std::vector<sock_filter> tails_;
 };
 
 }  // namespace

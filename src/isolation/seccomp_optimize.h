@@ -12,8 +12,8 @@ namespace hull::isolation {
 ///
 /// Why: installing Docker's profile as libseccomp writes it (1,300 instructions for three architectures) costs about
 /// 0.28 ms at each container start: the kernel checks, translates and compiles it, and runs it once for each syscall
-/// number to find out which are always allowed. The equal program here has a third of the instructions, and a syscall
-/// passes about ten of them instead of about thirty.
+/// number to find out which are always allowed. The equal program here has a fifth of the instructions and costs 0.07
+/// ms, and a syscall passes about ten of them instead of about thirty.
 ///
 /// How: what a program answers depends on the architecture, the number, and for some numbers on arguments. Between two
 /// constants that the program compares the number with, nothing changes; so one run for each constant tells everything.
