@@ -10,7 +10,9 @@ import tempfile
 import time
 import uuid
 
-BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build" / "debug"))
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+BUILT = [SOURCE / "build" / preset for preset in ("release", "debug")]
+BUILD = pathlib.Path(os.environ.get("HULL_BUILD") or next((b for b in BUILT if (b / "bin/hull").exists()), BUILT[0]))
 BIN = pathlib.Path(os.environ.get("HULL_BIN", BUILD / "bin"))
 ID = re.compile(r"[0-9a-f]{64}")
 
@@ -49,8 +51,10 @@ class Instance:
     def __init__(self, settings=""):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hull-t-", dir="/tmp"))
         self.root, self.run_folder, self.config = self.folder / "data", self.folder / "run", self.folder / "hull.toml"
-        self.config.write_text(settings)
         self.netns = f"hull-t-{uuid.uuid4().hex[:8]}"
+        self.cgroup_parent = f"/{self.netns}"  # so that its cgroups can be told from those of other tests
+        own = "" if "cgroup_parent" in settings else f'cgroup_parent = "{self.cgroup_parent}"\n'
+        self.config.write_text(own + settings)
         subprocess.run(["ip", "netns", "add", self.netns], check=True)
         self.in_netns(["ip", "link", "set", "lo", "up"])
         self.environment = {
@@ -99,11 +103,15 @@ class Instance:
                     if ID.fullmatch(path.name):
                         self.ids.add(path.name)
 
+    def cgroups(self):
+        """The cgroups of this instance in every hierarchy, innermost first."""
+        return [path for path in cgroup_folders() if self.cgroup_parent in path or self.ids & set(path.split("/"))]
+
     def processes(self):
         """Processes of this instance: programs with its HULL_ROOT, and whatever lives on its overlay mounts."""
         found = {}
         own_mounts = os.readlink("/proc/self/ns/mnt")
-        folder = str(self.folder).encode()
+        overlay = b"dir=" + os.fsencode(self.folder)  # upperdir=, lowerdir=
         for entry in os.listdir("/proc"):
             if not entry.isdigit() or int(entry) == os.getpid():
                 continue
@@ -111,7 +119,7 @@ class Instance:
             try:
                 ours = b"HULL_ROOT=" + os.fsencode(self.root) in (process / "environ").read_bytes().split(b"\0")
                 if not ours and os.readlink(process / "ns/mnt") != own_mounts:
-                    ours = folder in (process / "mountinfo").read_bytes()
+                    ours = overlay in (process / "mountinfo").read_bytes()
                 if ours:
                     found[int(entry)] = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:
@@ -135,12 +143,11 @@ class Instance:
         end = time.monotonic() + 5
         while self.processes() and time.monotonic() < end:
             time.sleep(0.01)
-        for path in cgroup_folders():
-            if any(identifier in path for identifier in self.ids):
-                try:
-                    os.rmdir(path)
-                except OSError:
-                    pass
+        for path in self.cgroups():
+            try:
+                os.rmdir(path)
+            except OSError:
+                pass
         subprocess.run(["ip", "netns", "del", self.netns], capture_output=True)
         remove_tree(self.folder)
 
@@ -177,11 +184,11 @@ class Leaks:
         return {
             "mounts": set(mounts_under(instance.folder)),
             "processes": set(instance.processes().items()),
-            "cgroups": {path for path in cgroup_folders() if "hull" in path or ID.search(path)},
+            "cgroups": set(instance.cgroups()),
             "links": {re.sub(r"^\d+: ", "", line).split(":")[0].split("@")[0] for line in links.splitlines()},
             "addresses": {" ".join(line.split()[1:4]) for line in addresses.splitlines()},
             "rules": {line.strip() for line in rules.splitlines() if re.search(r"dnat|dport|veth|elements", line)},
-            "namespaces": {path.name for path in pathlib.Path("/run/netns").glob("*")},
+            "namespaces": {path.name for path in pathlib.Path("/run/netns").glob("*") if "hull-t-" not in path.name},
             "files": workload_folders,
             "temporary files": {name for name in os.listdir("/tmp") if name.startswith(("hull.", "hull-run"))},
         }
