@@ -115,7 +115,7 @@ Result<std::optional<LayerLock>> ImageWriter::lock_layer(const Digest& diff_id, 
   return std::optional<LayerLock>(LayerLock(std::move(fd)));
 }
 
-Result<void> ImageWriter::add_layer(const LayerRecord& layer) {
+Result<void> ImageWriter::add_layer(const LayerRecord& layer, std::string_view repository) {
   const std::lock_guard guard(mutex_);
   Database& db = store_->db();
   TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(db));
@@ -129,9 +129,24 @@ Result<void> ImageWriter::add_layer(const LayerRecord& layer) {
           .bind(3, static_cast<int64_t>(layer_files_size(layers_fd_, layer.diff_id)))
           .bind(4, boot)
           .run());
+  if (!repository.empty() && !layer.blob_digest.empty()) TRY(insert_blob(layer, repository));
   TRY(transaction.commit());
   unsynced_.push_back(layer.diff_id);
   return {};
+}
+
+Result<void> ImageWriter::insert_blob(const LayerRecord& layer, std::string_view repository) {
+  Database& db = store_->db();
+  TRY_ASSIGN(Statement insert, db.prepare("INSERT INTO blobs(digest, diff_id, size, media_type) VALUES(?1, ?2, ?3, ?4) "
+                                          "ON CONFLICT(digest) DO UPDATE SET diff_id = excluded.diff_id"));
+  TRY(insert.bind(1, layer.blob_digest.str())
+          .bind(2, layer.diff_id.str())
+          .bind(3, static_cast<int64_t>(layer.blob_size))
+          .bind(4, layer.media_type)
+          .run());
+  if (repository.empty()) return {};
+  TRY_ASSIGN(Statement source, db.prepare("INSERT OR IGNORE INTO blob_sources(digest, repository) VALUES(?1, ?2)"));
+  return source.bind(1, layer.blob_digest.str()).bind(2, repository).run();
 }
 
 Result<void> ImageWriter::add_blob(const LayerRecord& layer, std::string_view repository) {
@@ -146,17 +161,7 @@ Result<void> ImageWriter::add_blob(const LayerRecord& layer, std::string_view re
     if (found) return {};
   }
   TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(db));
-  TRY_ASSIGN(Statement insert, db.prepare("INSERT INTO blobs(digest, diff_id, size, media_type) VALUES(?1, ?2, ?3, ?4) "
-                                          "ON CONFLICT(digest) DO UPDATE SET diff_id = excluded.diff_id"));
-  TRY(insert.bind(1, layer.blob_digest.str())
-          .bind(2, layer.diff_id.str())
-          .bind(3, static_cast<int64_t>(layer.blob_size))
-          .bind(4, layer.media_type)
-          .run());
-  if (!repository.empty()) {
-    TRY_ASSIGN(Statement source, db.prepare("INSERT OR IGNORE INTO blob_sources(digest, repository) VALUES(?1, ?2)"));
-    TRY(source.bind(1, layer.blob_digest.str()).bind(2, repository).run());
-  }
+  TRY(insert_blob(layer, repository));
   return transaction.commit();
 }
 

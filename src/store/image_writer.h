@@ -87,8 +87,8 @@ class ImageWriter {
   /// nullopt when another process or thread fetches this layer and `wait` is false. kUnavailable when a signal
   /// interrupted the wait.
   Result<std::optional<LayerLock>> lock_layer(const Digest& diff_id, bool wait);
-  /// After its artifact was committed to layers/.
-  Result<void> add_layer(const LayerRecord& layer);
+  /// After its artifact was committed to layers/. With a repository also notes the blob, as add_blob() does.
+  Result<void> add_layer(const LayerRecord& layer, std::string_view repository = {});
   /// That `blob` (of a layer that is here) is known to exist in registry/repository, and how it is compressed.
   Result<void> add_blob(const LayerRecord& layer, std::string_view repository);
   /// Every known registry form of a layer.
@@ -110,6 +110,7 @@ class ImageWriter {
 
  private:
   ImageWriter() = default;
+  Result<void> insert_blob(const LayerRecord& layer, std::string_view repository);
   Result<void> write_blob(const Digest& digest, std::string_view data);
   std::unique_ptr<StoreImpl> store_;
   std::mutex mutex_;  // the connection and the lease

@@ -1,5 +1,6 @@
 #include "store/ingest/ingest.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 #include "base/error_format.h"
 #include "store/layer/hasher.h"
 #include "store/layer_mount.h"
+#include "sys/file.h"
 
 namespace hull::store {
 namespace {
@@ -43,6 +45,12 @@ Result<void> clear_untrusted(ImageWriter& writer, const Digest& diff_id) {
   return remove_layer(writer.layers_fd(), diff_id);
 }
 
+/// Lets the kernel begin to write while other layers are still on their way, so that the wait at the end is short.
+void begin_writeback(const ImageWriter& writer, const Digest& diff_id) {
+  auto fd = sys::open_at(writer.layers_fd(), std::string(diff_id.hex()) + ".erofs", O_RDONLY);
+  if (fd.ok()) ::sync_file_range(fd->get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+}
+
 Result<void> ingest_one(ImageWriter& writer, const LayerJob& job, const LayerLimits& limits, LayerBackend backend,
                         TransferProgress& progress) {
   const auto note_blob = [&]() -> Result<void> {
@@ -72,8 +80,8 @@ Result<void> ingest_one(ImageWriter& writer, const LayerJob& job, const LayerLim
   TRY(staged.commit());
   LayerRecord record = record_of(job);
   record.tar_size = staged.info().tar_size;
-  TRY(writer.add_layer(record));
-  TRY(note_blob());
+  TRY(writer.add_layer(record, job.repository));
+  begin_writeback(writer, job.diff_id);
   progress.layer(job.label, LayerState::kDone);
   return {};
 }
