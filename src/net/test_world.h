@@ -168,11 +168,15 @@ class World {
     EXPECT_EQ(0, ::setns(host_.get(), CLONE_NEWNET));
     const std::string client_path = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(client_.get());
     EXPECT_EQ(
-        0, shell(host_.get(), "ip link set lo up && ip link add up0 type veth peer name eth0 netns " + client_path +
-                                  " && ip addr add 198.51.100.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad"
-                                  " && ip link set up0 up"
-                                  "; for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo " +
-                                  std::string(bridge_filters ? "1" : "0") + " > $f; done"));
+        0,
+        shell(
+            host_.get(),
+            "sysctl -qw net.ipv4.ip_forward=0 && ip link set lo up && ip link add up0 type veth peer name eth0 netns " +
+                client_path +
+                " && ip addr add 198.51.100.1/24 dev up0 && ip addr add 2001:db8::1/64 dev up0 nodad"
+                " && ip link set up0 up"
+                "; for f in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ ! -e $f ] || echo " +
+                std::string(bridge_filters ? "1" : "0") + " > $f; done"));
     EXPECT_EQ(0, shell(client_.get(),
                        "ip link set lo up && ip addr add 198.51.100.2/24 dev eth0 && ip link set eth0 up"
                        " && ip addr add 2001:db8::2/64 dev eth0 nodad && ip route add default via 198.51.100.1"
