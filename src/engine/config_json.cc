@@ -182,7 +182,11 @@ void write_ports(JsonWriter& w, const std::vector<PortRequest>& ports) {
         for (const PortRequest* port : list) {
           w.object([&] {
             w.member("HostIp", port->host_ip);
-            w.member("HostPort", port->host_port == 0 ? std::string() : fmt::format("{}", port->host_port));
+            std::string host;
+            if (port->host_port != 0) host = fmt::format("{}", port->host_port);
+            // Docker keeps a choice of ports in the same form.
+            if (port->host_port_last > port->host_port) host += fmt::format("-{}", port->host_port_last);
+            w.member("HostPort", host);
           });
         }
       });
@@ -209,11 +213,16 @@ bool read_ports(JsonReader& r, std::vector<PortRequest>& ports) {
           std::string text;
           r.value(text);
           if (!text.empty()) {
-            const auto host = parse_int(text, 0, 65535);
-            if (host.ok())
-              port.host_port = static_cast<uint16_t>(*host);
-            else
-              r.fail("expected a port");
+            const size_t dash = text.find('-');
+            const auto first = parse_int(std::string_view(text).substr(0, dash), 0, 65535);
+            const auto last =
+                dash == std::string::npos ? first : parse_int(std::string_view(text).substr(dash + 1), 0, 65535);
+            if (first.ok() && last.ok()) {
+              port.host_port = static_cast<uint16_t>(*first);
+              if (dash != std::string::npos) port.host_port_last = static_cast<uint16_t>(*last);
+            } else {
+              r.fail("expected a port, or two with a dash");
+            }
           }
           return true;
         }

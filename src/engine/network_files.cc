@@ -21,7 +21,8 @@ Result<std::vector<net::PortMapping>> port_mappings(const Config& config) {
     if (!port.host_ip.empty()) {
       TRY_ASSIGN(mapping.host_ip, net::IpAddress::parse(port.host_ip));
     }
-    mapping.host_port = mapping.host_port_last = port.host_port;
+    mapping.host_port = port.host_port;
+    mapping.host_port_last = std::max(port.host_port, port.host_port_last);
     mapping.container_port = port.container_port;
     TRY_ASSIGN(mapping.protocol, net::parse_protocol(port.protocol));
     mappings.push_back(mapping);
