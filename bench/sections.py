@@ -295,7 +295,7 @@ def programs(setting):
     sizes = {}
     for name in ("hull", "hull-oci", "hull-monitor", "hull-images"):
         if (setting.bin / name).exists():
-            stripped = setting.folder / name
+            stripped = setting.folder / f"stripped-{name}"
             subprocess.run(["strip", "-o", stripped, setting.bin / name], check=True)
             sizes[name] = f"{stripped.stat().st_size / 1024:.0f} KiB"
     results["size, stripped"] = sizes
