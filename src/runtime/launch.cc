@@ -56,8 +56,13 @@ Launch::~Launch() {
 Result<void> Launch::load() {
   if (loaded_) return {};
   TRY_ASSIGN(bundle_, absolute_folder(create_.bundle));
-  TRY_ASSIGN(spec_, load_spec(bundle_));
-  if (!spec_.process) return errorf(ErrorKind::kInvalid, "config.json: process is missing: nothing to run");
+  TRY_ASSIGN(spec_, load_spec(bundle_, create_.config));
+  if (!spec_.process) {
+    // A container may be created without one; only start needs it (config.md, "Process").
+    spec_.process.emplace();
+    spec_.process->args = {""};
+    spec_.process->cwd = "/";
+  }
   if (create_.listen_fds > 0) {
     spec_.process->env.push_back(fmt::format("LISTEN_FDS={}", create_.listen_fds));
     spec_.process->env.emplace_back("LISTEN_PID=1");
@@ -99,6 +104,7 @@ Result<void> Launch::reserve() {
   TRY_ASSIGN(folder_, sys::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   record_.id = create_.id;
   record_.bundle = bundle_;
+  if (create_.config != "config.json") record_.config = create_.config;
   record_.oci_version = spec_.version;
   record_.created = format_rfc3339(std::chrono::system_clock::now());
   record_.annotations = spec_.annotations;
@@ -381,9 +387,9 @@ Result<void> Launch::run_setup_hooks() {
   if (spec_.linux_config) TRY(move_net_devices(spec_.linux_config->net_devices, record_.pid));
   if (!spec_.hooks) return {};
   hooks_ran_ = true;
-  const oci::State state = state_document(record_, "creating");
-  TRY(run_hooks("prestart", spec_.hooks->prestart, state));
-  return run_hooks("createRuntime", spec_.hooks->create_runtime, state);
+  // The old prestart hooks are told "created", as crun and the specification's test suite have it.
+  TRY(run_hooks("prestart", spec_.hooks->prestart, state_document(record_, "created")));
+  return run_hooks("createRuntime", spec_.hooks->create_runtime, state_document(record_, "creating"));
 }
 
 Result<void> Launch::run_pivot_hooks() {

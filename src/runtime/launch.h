@@ -89,7 +89,7 @@ class Launch {
 };
 
 /// The bundle's config.json, parsed and validated.
-Result<oci::Spec> load_spec(const std::string& bundle);
+Result<oci::Spec> load_spec(const std::string& bundle, const std::string& config);
 /// The host's /proc, verified: a proc file system at its root.
 Result<UniqueFd> open_proc();
 /// Writes text to a pid file as runc does: complete or absent.

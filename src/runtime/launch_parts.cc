@@ -28,11 +28,12 @@ Result<std::string> absolute_folder(const std::string& path) {
   return out;
 }
 
-Result<oci::Spec> load_spec(const std::string& bundle) {
-  auto text = sys::read_file(bundle + "/config.json");
+Result<oci::Spec> load_spec(const std::string& bundle, const std::string& config) {
+  const std::string path = config.starts_with('/') ? config : bundle + "/" + config;
+  auto text = sys::read_file(path);
   if (!text.ok()) {
     if (text.error().error_number() == ENOENT) {
-      return errorf(ErrorKind::kNotFound, "JSON specification file {}/config.json not found", bundle);
+      return errorf(ErrorKind::kNotFound, "JSON specification file {} not found", path);
     }
     return std::move(text).error();
   }

@@ -169,8 +169,7 @@ Result<void> Runtime::remove(const std::string& id, bool force) {
   }
   Opened& opened = *found;
   if (opened.status != Status::kStopped) {
-    // A container that was only created has run nothing of the user's yet: it may go without force, as with runc.
-    if (!force && opened.status != Status::kCreated) {
+    if (!force) {
       const Status shown = is_paused(opened.record) ? Status::kPaused : opened.status;
       return errorf(ErrorKind::kConflict, "cannot delete container {} that is not stopped: {}", id, to_string(shown));
     }
@@ -270,7 +269,7 @@ Result<std::string> Runtime::stats(const std::string& id) {
 
 Result<oci::Process> Runtime::default_process(const std::string& id) {
   TRY_ASSIGN(const Opened opened, open(options_, id));
-  TRY_ASSIGN(const oci::Spec spec, load_spec(opened.record.bundle));
+  TRY_ASSIGN(const oci::Spec spec, load_spec(opened.record.bundle, opened.record.config));
   if (!spec.process) return errorf(ErrorKind::kInvalid, "config.json: process is missing");
   return *spec.process;
 }

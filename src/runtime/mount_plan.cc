@@ -211,12 +211,7 @@ class Planner {
   Result<void> plan_bind(const oci::Mount& mount, const MountOptions& options, child::MountStep step,
                          std::vector<child::MountStep>& steps) {
     if (mount.source.empty()) return errorf(ErrorKind::kInvalid, "a bind mount needs a source");
-    for (const sys::FsParameter& parameter : options.parameters) {
-      // A bind takes no options of a file system; Docker's volume and consistency hints come through here.
-      if (parameter.is_flag || parameter.key.starts_with("x-")) continue;
-      return errorf(ErrorKind::kInvalid, "option {}={} makes no sense for a bind mount", parameter.key,
-                    parameter.value);
-    }
+    // Options of a file system mean nothing for a bind; the kernel ignores them and so do we.
     const std::string source = absolute(mount.source, context_.bundle);
     struct stat info{};
     if (::stat(source.c_str(), &info) != 0) return errnof("bind source {}", source);

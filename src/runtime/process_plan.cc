@@ -7,6 +7,7 @@
 #include "isolation/capabilities.h"
 #include "isolation/lsm.h"
 #include "isolation/process_attributes.h"
+#include "runtime/user_namespace.h"
 
 namespace hull::runtime {
 namespace {
@@ -29,11 +30,19 @@ Result<void> plan_identity(const oci::Process& process, const ProcessContext& co
     const isolation::ResolvedCapabilities resolved = isolation::resolve_capabilities(*process.capabilities);
     for (const std::string& name : resolved.ignored)
       log_warning("capability {} is unknown to this kernel, left out", name);
+    // What can't be granted is told and left out (config.md, "capabilities"); in a user namespace all can be.
+    const uint64_t ours = context.own_user_namespace ? ~0ULL : permitted_capabilities();
+    const uint64_t missing = (resolved.sets.permitted | resolved.sets.effective) & ~ours;
+    if (missing != 0) {
+      for (const std::string& name : isolation::capability_names(missing)) {
+        log_warning("capability {} can't be granted: the runtime itself lacks it; left out", name);
+      }
+    }
     plan.bounding = resolved.sets.bounding;
-    plan.effective = resolved.sets.effective;
-    plan.permitted = resolved.sets.permitted;
-    plan.inheritable = resolved.sets.inheritable;
-    plan.ambient = resolved.sets.ambient;
+    plan.effective = resolved.sets.effective & ours;
+    plan.permitted = resolved.sets.permitted & ours;
+    plan.inheritable = resolved.sets.inheritable & ours;
+    plan.ambient = resolved.sets.ambient & ours;
   }
   // No object means no capability at all (config.md: the sets are empty), as runc has it.
   plan.has_capabilities = true;

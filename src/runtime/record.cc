@@ -88,6 +88,7 @@ Result<Record> read_record(int folder_fd, const std::string& id) {
     if (key == "startTime") return json.value(record.start_time);
     if (key == "ociVersion") return json.value(record.oci_version);
     if (key == "bundle") return json.value(record.bundle);
+    if (key == "config") return json.value(record.config);
     if (key == "rootfs") return json.value(record.rootfs);
     if (key == "created") return json.value(record.created);
     if (key == "cgroup") return json.value(record.cgroup);
@@ -123,6 +124,7 @@ Result<void> write_record(int folder_fd, const Record& record) {
     json.member("startTime", record.start_time);
     json.member("ociVersion", record.oci_version);
     json.member("bundle", record.bundle);
+    if (record.config != "config.json") json.member("config", record.config);
     json.member("rootfs", record.rootfs);
     json.member("created", record.created);
     json.member("cgroup", record.cgroup);

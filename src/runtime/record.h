@@ -23,6 +23,7 @@ struct Record {
   uint64_t start_time = 0;  ///< of pid, clock ticks since boot
   std::string oci_version;
   std::string bundle;
+  std::string config = "config.json";
   std::string rootfs;
   std::string created;
   std::string cgroup;  ///< isolation::Cgroup::record()

@@ -94,6 +94,7 @@ Result<void> Runtime::start(const std::string& id) {
     default:
       return errorf(ErrorKind::kConflict, "cannot start an already running container");
   }
+  if (record.program.empty()) return errorf(ErrorKind::kInvalid, "cannot start: config.json names no process");
   TRY_ASSIGN(const UniqueFd pidfd, sys::pidfd_open(record.pid));
   auto hooks = run_start_hooks(record);
   if (!hooks.ok()) {
@@ -118,6 +119,9 @@ Result<int> Runtime::run(const CreateOptions& options) {
   Launch launch(options_, options);
   TRY(launch.load());
   const oci::Process& process = *launch.spec().process;
+  if (process.args.empty() || process.args[0].empty()) {
+    return errorf(ErrorKind::kInvalid, "config.json: process.args names nothing to run");
+  }
   TRY_ASSIGN(UniqueFd console, console_target(process, options.console_socket, options.detach));
   ConsolePair pair;
   if (process.terminal && !console) {

@@ -25,6 +25,7 @@ struct Options {
 struct CreateOptions {
   std::string id;
   std::string bundle = ".";
+  std::string config = "config.json";  ///< in the bundle, unless absolute
   std::string console_socket;  ///< gets the pseudo-terminal's master; needed with process.terminal when detached
   std::string pidfd_socket;    ///< gets a pidfd of the first process
   std::string pid_file;        ///< host pid as text

@@ -18,11 +18,16 @@
 namespace hull::runtime {
 namespace {
 
-uint64_t effective_capabilities() {
+struct OwnCapabilities {
+  uint64_t effective = 0, permitted = 0;
+};
+
+OwnCapabilities own_capabilities() {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct sets[2] = {};
-  if (::syscall(SYS_capget, &header, sets) != 0) return 0;
-  return sets[0].effective | static_cast<uint64_t>(sets[1].effective) << 32U;
+  if (::syscall(SYS_capget, &header, sets) != 0) return {};
+  return {sets[0].effective | static_cast<uint64_t>(sets[1].effective) << 32U,
+          sets[0].permitted | static_cast<uint64_t>(sets[1].permitted) << 32U};
 }
 
 bool is_own_single_id(const std::vector<oci::IdMapping>& map, uint32_t own) {
@@ -66,11 +71,13 @@ Result<void> write_map(pid_t pid, const char* file, const std::vector<oci::IdMap
 }  // namespace
 
 bool can_write_maps() {
-  const uint64_t capabilities = effective_capabilities();
+  const uint64_t capabilities = own_capabilities().effective;
   return (capabilities >> CAP_SETUID & 1U) != 0 && (capabilities >> CAP_SETGID & 1U) != 0;
 }
 
-bool can_mount() { return (effective_capabilities() >> CAP_SYS_ADMIN & 1U) != 0; }
+bool can_mount() { return (own_capabilities().effective >> CAP_SYS_ADMIN & 1U) != 0; }
+
+uint64_t permitted_capabilities() { return own_capabilities().permitted; }
 
 bool in_initial_user_namespace() {
   auto map = sys::read_file("/proc/self/uid_map", 4096);

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "base/error.h"
@@ -19,6 +20,8 @@ struct IdMaps {
 bool can_write_maps();
 /// CAP_SYS_ADMIN is effective: mounts can be prepared before the container's user namespace exists.
 bool can_mount();
+/// The capabilities that this process may give away, as a bit mask.
+uint64_t permitted_capabilities();
 /// False in a user namespace other than the host's, where mknod of devices is refused.
 bool in_initial_user_namespace();
 

@@ -32,6 +32,18 @@ long make_folder_in_root(int root_fd, const char* path, bool no_links, mode_t mo
   if (size >= kPathMax) return -kEnametoolong;
   char prefix[kPathMax];
   copy_bytes(prefix, path, size + 1);
+  // Mostly only the last component is missing.
+  size_t last = size;
+  while (last > 0 && prefix[last - 1] != '/') --last;
+  if (last < size && prefix[last] != '.') {
+    prefix[last > 0 ? last - 1 : 0] = '\0';
+    const Fd folder(open_in_root(root_fd, prefix, O_PATH | O_DIRECTORY, no_links));
+    copy_bytes(prefix, path, size + 1);
+    if (folder.valid() && raw::mkdirat(folder.get(), prefix + last, mode) == 0) {
+      fd = raw::openat(folder.get(), prefix + last, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+      if (fd >= 0) return fd;
+    }
+  }
   Fd parent(open_in_root(root_fd, "", O_PATH | O_DIRECTORY, no_links));
   if (!parent.valid()) return parent.error();
   for (size_t end = component_end(path, 0), start = 0; start < end; start = end, end = component_end(path, end)) {

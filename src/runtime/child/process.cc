@@ -298,7 +298,7 @@ const char* find_program(const ProcessPlan& process, char* buffer, size_t size) 
   };
   bool has_slash = false;
   for (const char* at = name; *at != '\0'; ++at) has_slash = has_slash || *at == '/';
-  if (*name == '\0') fail(Step::kFindProgram, kEnoent);
+  if (*name == '\0') return name;  // created without a process: exec will say so
   if (has_slash) {
     check(usable(name), Step::kFindProgram);
     return name;

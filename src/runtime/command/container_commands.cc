@@ -42,6 +42,7 @@ Result<CreateOptions> create_options(const Words& words, bool is_run) {
   bool no_subreaper = false;
   std::vector<Flag> flags = {
       {"bundle", 'b', &options.bundle, "path to the root of the bundle folder (default: .)"},
+      {"config", 'f', &options.config, "file name of the configuration (default: config.json)"},
       {"console-socket", 0, &options.console_socket, "unix socket that receives the master of the terminal"},
       {"pidfd-socket", 0, &options.pidfd_socket, "unix socket that receives a pidfd of the first process"},
       {"pid-file", 0, &options.pid_file, "file to write the process id to"},
