@@ -47,7 +47,7 @@ class IdFile {
 
 Result<std::string> create(Context& context, engine::Engine& engine, RunOptions& options) {
   TRY_ASSIGN(IdFile id_file, IdFile::take(options.cidfile));
-  if (options.quiet) ::setenv("HULL_QUIET", "1", 1);  // hull-images, which the engine starts, prints no progress
+  options.config.quiet_pull = options.quiet;
   if (options.config.tty) options.config.console_size = terminal_size(context.out.fd());
   TRY_ASSIGN(engine::Engine::Created created, engine.create(options.config, options.pull));
   TRY(id_file.write(created.id));

@@ -74,6 +74,7 @@ struct Config {
   bool tty = false, open_stdin = false, attach_stdin = false, attach_stdout = true, attach_stderr = true;
   bool init = false;
   std::optional<oci::Box> console_size;  // of the terminal at the start; not kept
+  bool quiet_pull = false;               // no progress while the image is pulled; not kept
   // Where
   std::string name, platform;
   Isolation isolation = Isolation::kContainer;

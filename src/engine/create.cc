@@ -79,6 +79,7 @@ Result<void> EngineImpl::pull_image(const std::string& reference, const Config& 
     }
   }
   request.argv.insert(request.argv.end(), {"pull"});
+  if (config.quiet_pull) request.argv.insert(request.argv.end(), {"--quiet"});
   if (!config.platform.empty()) request.argv.insert(request.argv.end(), {"--platform", config.platform});
   request.argv.push_back(reference);
   TRY_ASSIGN(Child child, spawn(request));
