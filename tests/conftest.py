@@ -10,6 +10,7 @@ import pytest
 from support import bundle as bundles
 from support import instance as instances
 from support import registry as registries
+from support import runtime as runtimes
 
 
 def pytest_collection_modifyitems(items):
@@ -105,3 +106,11 @@ def machine_stays_whole():
     yield
     info = os.stat("/dev/null")
     assert stat.S_ISCHR(info.st_mode) and info.st_rdev == os.makedev(1, 3), "/dev/null is no longer the null device"
+
+
+@pytest.fixture
+def runtime():
+    """hull-oci with a state folder, bundles and cgroups of its own (support.runtime.Runtime)."""
+    made = runtimes.Runtime()
+    yield made
+    made.close()
