@@ -6,9 +6,7 @@ namespace {
 constexpr Flag kPlatform = {.name = "platform",
                             .kind = ValueKind::kText,
                             .metavar = "OS/ARCH[/VARIANT]",
-                            .help = "Choose this platform from a multi-platform image",
-                            .complete = Complete::kWords,
-                            .words = "linux/amd64 linux/arm64 linux/arm/v7"};
+                            .help = "Choose this platform from a multi-platform image"};
 constexpr Flag kQuiet = {.name = "quiet", .short_name = 'q', .help = "Print only the result, no progress"};
 // Docker's switch for Notary signatures: accepted as Docker accepts it, so that scripts go on working.
 constexpr Flag kNoTrust = {

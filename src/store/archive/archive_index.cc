@@ -238,7 +238,9 @@ Result<std::unique_ptr<MemberSource>> open_archive(UniqueFd fd, const std::strin
   std::vector<std::byte> buffer(kBuffer);
   uint64_t total = 0;
   while (true) {
-    TRY_ASSIGN(const size_t got, source->read(buffer));
+    auto piece_or_error = source->read(buffer);
+    if (!piece_or_error.ok()) return std::move(piece_or_error).error().context(fmt::format("archive {}", name));
+    const size_t got = *piece_or_error;
     if (got == 0) break;
     total += got;
     if (total > limit) {
