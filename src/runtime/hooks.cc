@@ -38,6 +38,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
     if (::setns(place.pidfd, place.namespaces) != 0) give_up();
   }
   if (place.root_fd >= 0 && (::fchdir(place.root_fd) != 0 || ::chroot(".") != 0 || ::chdir("/") != 0)) give_up();
+  if (!place.folder.empty() && ::chdir(place.folder.c_str()) != 0) give_up();
   if (place.join_pid) {
     const pid_t inner = ::fork();
     if (inner < 0) give_up();

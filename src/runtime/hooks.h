@@ -15,6 +15,7 @@ struct HookPlace {
   int pidfd = -1;         ///< join these namespaces of this process
   int namespaces = 0;     ///< CLONE_NEW*
   int root_fd = -1;       ///< and take this as the root after joining
+  std::string folder;     ///< working folder, below that root; empty: as it is
   bool join_pid = false;  ///< run in its pid namespace too
 };
 

@@ -177,6 +177,12 @@ Result<void> Launch::plan(child::Gate gate, int console) {
   context.filter = &filter_;
   TRY(plan_process(*spec_.process, context, arena_, plan_.process));
   TRY(plan_machine(spec_, arena_, plan_.process));
+  // Podman's --group-add keep-groups, in crun's words.
+  const auto keep = spec_.annotations.find("run.oci.keep_original_groups");
+  if (keep != spec_.annotations.end() && keep->second == "1") {
+    plan_.process.identity.set_groups = false;
+    plan_.clear_groups = false;
+  }
 
   if (!plan_.new_mount_namespace) {
     plan_.root_path = arena_.text(record_.rootfs);
@@ -248,6 +254,14 @@ Result<void> Launch::plan_namespaces() {
 
 Result<void> Launch::plan_system() {
   if (!spec_.hostname.empty()) plan_.hostname = arena_.text(spec_.hostname);
+  if (!spec_.domainname.empty() && spec_.linux_config) {
+    const auto sysctl = spec_.linux_config->sysctl.find("kernel.domainname");
+    if (sysctl != spec_.linux_config->sysctl.end() && sysctl->second != spec_.domainname) {
+      return errorf(ErrorKind::kInvalid,
+                    "domainname \"{}\" and the sysctl kernel.domainname \"{}\" contradict each other", spec_.domainname,
+                    sysctl->second);
+    }
+  }
   if (!spec_.domainname.empty()) plan_.domainname = arena_.text(spec_.domainname);
   if (spec_.linux_config) {
     std::vector<child::WriteStep> sysctls;
@@ -388,8 +402,10 @@ Result<void> Launch::run_setup_hooks() {
   if (!spec_.hooks) return {};
   hooks_ran_ = true;
   // The old prestart hooks are told "created", as crun and the specification's test suite have it.
-  TRY(run_hooks("prestart", spec_.hooks->prestart, state_document(record_, "created")));
-  return run_hooks("createRuntime", spec_.hooks->create_runtime, state_document(record_, "creating"));
+  HookPlace place;
+  place.folder = bundle_;
+  TRY(run_hooks("prestart", spec_.hooks->prestart, state_document(record_, "created"), place));
+  return run_hooks("createRuntime", spec_.hooks->create_runtime, state_document(record_, "creating"), place);
 }
 
 Result<void> Launch::run_pivot_hooks() {
@@ -398,8 +414,10 @@ Result<void> Launch::run_pivot_hooks() {
   TRY_ASSIGN(const UniqueFd root, sys::open(fmt::format("/proc/{}/root", record_.pid), O_PATH | O_DIRECTORY));
   HookPlace place;
   place.pidfd = pidfd_.get();
-  place.namespaces = static_cast<int>(record_.namespaces & ~static_cast<uint64_t>(CLONE_NEWPID));
+  place.namespaces = static_cast<int>(record_.namespaces);
+  place.join_pid = true;
   place.root_fd = root.get();
+  place.folder = bundle_;
   return run_hooks("createContainer", spec_.hooks->create_container, state_document(record_, "creating"), place);
 }
 

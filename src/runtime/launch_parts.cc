@@ -127,7 +127,9 @@ Result<void> plan_machine(const oci::Spec& spec, Arena& arena, child::ProcessPla
     TRY_ASSIGN(const isolation::MemoryPolicyValue policy,
                isolation::resolve_memory_policy(*spec.linux_config->memory_policy));
     plan.memory_policy_mode = policy.mode;
-    plan.memory_nodes = arena.copy(std::vector<unsigned long>(policy.nodemask.begin(), policy.nodemask.end())).data;
+    if (policy.max_node != 0) {  // the kernel takes no nodes only as no pointer
+      plan.memory_nodes = arena.copy(std::vector<unsigned long>(policy.nodemask.begin(), policy.nodemask.end())).data;
+    }
     plan.memory_nodes_bits = policy.max_node;
     plan.set_memory_policy = true;
   }

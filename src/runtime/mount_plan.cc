@@ -103,6 +103,8 @@ class Planner {
 
   Result<void> plan_root() {
     plan_.root_readonly = spec_.root && spec_.root->readonly;
+    TRY_ASSIGN(const std::string rootfs, resolve_rootfs(spec_, context_.bundle));
+    plan_.root_path = arena_.text(rootfs);
     for (const oci::Mount& mount : spec_.mounts) {
       if (!is_overlay_root(mount)) continue;
       auto made = make_overlay(mount);
@@ -110,8 +112,6 @@ class Planner {
       plan_.root_fd = keep(std::move(*made));
       return {};
     }
-    TRY_ASSIGN(const std::string rootfs, resolve_rootfs(spec_, context_.bundle));
-    plan_.root_path = arena_.text(rootfs);
     if (!context_.prepare) return {};
     auto tree = sys::clone_mount(AT_FDCWD, rootfs, true);
     if (!tree.ok()) return std::move(tree).error().context("root file system");

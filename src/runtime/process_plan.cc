@@ -2,6 +2,8 @@
 
 #include <sys/resource.h>
 
+#include <map>
+
 #include "base/error_format.h"
 #include "base/log.h"
 #include "isolation/capabilities.h"
@@ -49,12 +51,18 @@ Result<void> plan_identity(const oci::Process& process, const ProcessContext& co
   return {};
 }
 
+std::string_view name_of(std::string_view variable) { return variable.substr(0, variable.find('=')); }
+
 void plan_environment(const oci::Process& process, Arena& arena, child::ProcessPlan& plan) {
   const size_t count = process.env.size();
   plan.env = arena.array<char*>(count + 2);
   bool has_home = false;
   size_t used = 0;
-  for (const std::string& variable : process.env) {
+  std::map<std::string_view, size_t> last;  // of a variable given twice the later value holds
+  for (size_t i = 0; i < count; ++i) last[name_of(process.env[i])] = i;
+  for (size_t i = 0; i < count; ++i) {
+    const std::string& variable = process.env[i];
+    if (last[name_of(variable)] != i) continue;
     char* text = arena.mutable_text(variable);
     plan.env[used++] = text;
     if (variable.starts_with("HOME=") && variable.size() > 5) has_home = true;

@@ -163,7 +163,7 @@ std::string_view to_string(Status status) {
 }
 
 Status status_of(int folder_fd, const Record& record) {
-  if (record.pid == 0) return record.oci_version.empty() ? Status::kStopped : Status::kCreating;
+  if (record.pid == 0) return Status::kCreating;
   if (!sys::is_alive(record.pid, record.start_time)) return Status::kStopped;
   if (::faccessat(folder_fd, kGateFile, F_OK, 0) != 0) return Status::kRunning;
   // A start that was killed between opening the gate and removing its file leaves a socket that nobody listens on.

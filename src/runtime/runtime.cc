@@ -64,10 +64,11 @@ Result<void> run_start_hooks(const Record& record) {
   return run_hooks("startContainer", record.start_container, state_document(record, "created"), place);
 }
 
-void run_poststart_hooks(const Record& record) {
-  auto ran = run_hooks("poststart", record.poststart, state_document(record, "running"));
-  // The container runs: a failure is told, the lifecycle goes on (runtime.md, step 9).
-  if (!ran.ok()) log_warning("{}", ran.error().message());
+/// A failure ends the container (runtime.md, step 9); the caller sees to that.
+Result<void> run_poststart_hooks(const Record& record) {
+  HookPlace place;
+  place.folder = record.bundle;
+  return run_hooks("poststart", record.poststart, state_document(record, "running"), place);
 }
 
 }  // namespace
@@ -111,8 +112,9 @@ Result<void> Runtime::start(const std::string& id) {
   auto followed = follow_exec(channel, pidfd.get(), target, {nullptr, &process, nullptr});
   ::unlinkat(folder.get(), kGateFile, 0);
   TRY(std::move(followed));
-  run_poststart_hooks(record);
-  return {};
+  auto poststart = run_poststart_hooks(record);
+  if (!poststart.ok()) ignore_result(remove(id, true));
+  return poststart;
 }
 
 Result<int> Runtime::run(const CreateOptions& options) {
@@ -137,7 +139,7 @@ Result<int> Runtime::run(const CreateOptions& options) {
   }
   TRY(run_start_hooks(launch.record()));
   TRY(launch.go());
-  run_poststart_hooks(launch.record());
+  TRY(run_poststart_hooks(launch.record()));
   if (options.detach) {
     launch.release();
     return 0;

@@ -160,8 +160,16 @@ void set_up_root(ContainerPlan& plan) {
         static_cast<int>(check(raw::open_tree(AT_FDCWD, plan.root_path, kCloneFlags | kRecursive), Step::kAttachRoot));
     check(set_attributes_of(plan.root_fd, 0, 0, MS_PRIVATE, false), Step::kAttachRoot);
   }
-  // On top of "/", where no name is needed; absolute paths still lead to the host's tree until the pivot.
-  check(raw::move_mount(plan.root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH), Step::kAttachRoot);
+  // Where root.path says, as hooks expect to find it (trusted: the engine's own path). On top of "/" where that path
+  // can't be used: when it is out of reach of the new user namespace, and when its parent mount stays shared, which
+  // pivot_root refuses. Absolute paths still lead to the host's tree until the pivot.
+  long attached = -kEacces;
+  if (plan.host_propagation != MS_SHARED) {
+    attached =
+        raw::move_mount(plan.root_fd, "", AT_FDCWD, plan.root_path, MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_SYMLINKS);
+  }
+  if (attached == -kEacces) attached = raw::move_mount(plan.root_fd, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH);
+  check(attached, Step::kAttachRoot);
   if (plan.make_cwd) {
     const char* cwd = plan.process.cwd;
     while (*cwd == '/') ++cwd;

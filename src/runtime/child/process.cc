@@ -7,6 +7,7 @@
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
 #include <linux/securebits.h>
+#include <sys/sysmacros.h>
 
 #include "runtime/child/common.h"
 
@@ -124,8 +125,19 @@ void set_ambient(const IdentityPlan& identity) {
   }
 }
 
+/// The program's user owns its standard streams, so that it can open /dev/stdout again; /dev/null stays root's.
+void own_streams(uid_t uid) {
+  for (int fd = 0; fd < 3; ++fd) {
+    struct stat info{};
+    if (raw::fstat(fd, &info) < 0 || info.st_uid == uid) continue;
+    if (S_ISCHR(info.st_mode) && info.st_rdev == makedev(1, 3)) continue;
+    raw::fchown(fd, uid, static_cast<gid_t>(-1));  // what can't be owned (EPERM, EROFS, EINVAL) stays as it is
+  }
+}
+
 void set_identity(const ProcessPlan& process) {
   const IdentityPlan& identity = process.identity;
+  own_streams(identity.uid);
   if (identity.has_capabilities) {
     for (int capability = 0; capability <= identity.last_capability; ++capability) {
       if ((identity.bounding >> capability & 1U) == 0) {

@@ -68,7 +68,12 @@ Result<CreateOptions> create_options(const Words& words, bool is_run) {
 /// Sockets that systemd's activation gave us reach the container too (LISTEN_FDS, sd_listen_fds(3)).
 void count_listen_fds(CreateOptions& options) {
   const char* count = ::getenv("LISTEN_FDS");
-  if (count == nullptr) return;
+  const char* pid = ::getenv("LISTEN_PID");
+  // Those that were meant for another process are not passed on.
+  if (count == nullptr || pid == nullptr) return;
+  // Podman's conmon says 1: the process that the container will have.
+  const int64_t meant_for = parse_int(pid, 1, 1 << 30).value_or(0);
+  if (meant_for != ::getpid() && (meant_for != 1 || ::fcntl(3, F_GETFD) < 0)) return;
   options.listen_fds = static_cast<int>(parse_int(count, 0, 1024).value_or(0));
 }
 
