@@ -7,6 +7,7 @@
 
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
+#include "engine/host.h"
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/validate.h"
@@ -212,6 +213,11 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
     return made.error();
   }
   if (config.console_size) console_sizes_.insert_or_assign(created.id, *config.console_size);
+  if (merged.memory_swap != 0 && !host_has_swap_accounting()) {
+    created.warnings.emplace_back(
+        "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without "
+        "swap.");
+  }
   mark("write the workload");
   return created;
 }

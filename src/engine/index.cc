@@ -1,6 +1,9 @@
 #include "engine/index.h"
 
+#include <fcntl.h>
+
 #include "base/error_format.h"
+#include "base/unique_fd.h"
 
 namespace hull::engine {
 namespace {
@@ -43,6 +46,56 @@ PRAGMA user_version=1;
 constexpr const char* kColumns =
     "id, name, created, image, image_id, command, network, labels, mounts, ports, auto_remove, removing";
 
+/// What the last call on the connection ran into.
+Error failure_of(sqlite3* db) {
+  const int extended = sqlite3_extended_errcode(db);
+  const int code = extended & 0xff;
+  if (code == SQLITE_FULL || code == SQLITE_IOERR) {
+    const int number = code == SQLITE_FULL ? ENOSPC : sqlite3_system_errno(db);
+    if (number == ENOSPC || number == EDQUOT) {
+      return errorf(ErrorKind::kNoSpace,
+                    "index of workloads: no space left on the disk: make room ('hull system prune' removes what is not "
+                    "used)");
+    }
+  }
+  const ErrorKind kind = extended == SQLITE_CONSTRAINT_UNIQUE || extended == SQLITE_CONSTRAINT_PRIMARYKEY
+                             ? ErrorKind::kExists
+                         : code == SQLITE_CORRUPT || code == SQLITE_NOTADB ? ErrorKind::kCorrupt
+                         : code == SQLITE_BUSY                             ? ErrorKind::kTimeout
+                                                                           : ErrorKind::kIo;
+  return errorf(kind, "index of workloads: {}", sqlite3_errmsg(db));
+}
+
+/// SQLite makes the shared part of a write-ahead log by writing one byte into each page of memory. Where blocks are
+/// smaller than that (1 KiB on small disks), the rest of a page is only allocated when it is touched, and on a full
+/// disk that is a SIGBUS instead of an error. So the blocks are asked for before anybody touches them.
+const sqlite3_io_methods* g_plain_methods = nullptr;
+std::string* g_shared_path = nullptr;
+
+int map_shared(sqlite3_file* file, int region, int size, int extend, void volatile** out) {
+  const int code = g_plain_methods->xShmMap(file, region, size, extend, out);
+  if (code != SQLITE_OK || extend == 0 || *out == nullptr) return code;
+  const UniqueFd fd(::open(g_shared_path->c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  if (!fd) return code;
+  const int failed = ::posix_fallocate(fd.get(), off_t{region} * size, size);
+  return failed == ENOSPC || failed == EDQUOT ? SQLITE_FULL : code;
+}
+
+void allocate_shared_blocks(sqlite3* db, const std::string& path) {
+  sqlite3_file* file = nullptr;
+  if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || file->pMethods == nullptr)
+    return;
+  static sqlite3_io_methods methods;
+  static std::string shared_path;
+  if (file->pMethods == &methods || file->pMethods->xShmMap == nullptr) return;
+  g_plain_methods = file->pMethods;
+  shared_path = path + "-shm";
+  g_shared_path = &shared_path;
+  methods = *file->pMethods;
+  methods.xShmMap = map_shared;
+  file->pMethods = &methods;
+}
+
 }  // namespace
 
 /// One prepared statement, finalized with its scope.
@@ -70,14 +123,7 @@ class Index::Query {
     const int code = statement_ == nullptr ? sqlite3_errcode(db_) : sqlite3_step(statement_);
     if (code == SQLITE_ROW) return true;
     if (code == SQLITE_DONE) return false;
-    const int extended = sqlite3_extended_errcode(db_);
-    const ErrorKind kind = extended == SQLITE_CONSTRAINT_UNIQUE || extended == SQLITE_CONSTRAINT_PRIMARYKEY
-                               ? ErrorKind::kExists
-                           : code == SQLITE_FULL    ? ErrorKind::kNoSpace
-                           : code == SQLITE_CORRUPT ? ErrorKind::kCorrupt
-                           : code == SQLITE_BUSY    ? ErrorKind::kTimeout
-                                                    : ErrorKind::kIo;
-    return errorf(kind, "index of workloads: {}", sqlite3_errmsg(db_));
+    return failure_of(db_);
   }
   Result<void> run() {
     TRY(step());
@@ -114,11 +160,8 @@ class Index::Query {
 };
 
 Result<void> Index::execute(const char* sql) {
-  char* message = nullptr;
-  if (sqlite3_exec(db_, sql, nullptr, nullptr, &message) == SQLITE_OK) return {};
-  Error error = errorf(ErrorKind::kIo, "index of workloads: {}", message == nullptr ? "failed" : message);
-  sqlite3_free(message);
-  return error;
+  if (sqlite3_exec(db_, sql, nullptr, nullptr, nullptr) == SQLITE_OK) return {};
+  return failure_of(db_);
 }
 
 Result<std::unique_ptr<Index>> Index::open(const std::string& path) {
@@ -138,6 +181,9 @@ Result<std::unique_ptr<Index>> Index::open(const std::string& path) {
   sqlite3_db_config(index->db_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, &ignored);
   int keep = 1;
   sqlite3_file_control(index->db_, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
+  allocate_shared_blocks(index->db_, path);
+  // The log is read from its start by whoever opens it first: kept short, that costs less than 0.1 ms.
+  sqlite3_wal_autocheckpoint(index->db_, 64);
   int64_t version = 0;
   {
     Query query(index->db_, "PRAGMA user_version");

@@ -86,8 +86,39 @@ struct Section {
   std::vector<Key> keys;
 };
 
-/// Sections that other programs read: their keys are checked there, here they only must not be typing errors.
-constexpr std::array<std::string_view, 4> kForeignSections = {"registry", "images", "mirrors", "limits"};
+/// What hull-images reads: its values are checked there, here a key must only not be a typing error. A table in
+/// [registry] is one registry's.
+struct ForeignSection {
+  std::string_view name;
+  std::vector<std::string_view> keys;
+  std::vector<std::string_view> table_keys;
+};
+const std::vector<ForeignSection>& foreign_sections() {
+  static const std::vector<ForeignSection> sections = {
+      {"registry",
+       {"default", "parallel_layers", "parallel_ranges", "retries", "stall_timeout"},
+       {"insecure", "mirrors", "ca", "client_cert", "client_key"}},
+      {"limits", {"max_layer_bytes", "max_image_bytes", "max_ratio", "max_entries"}, {}}};
+  return sections;
+}
+
+Error unknown_key(const std::string& file, const toml::key& key, std::string_view section, std::string_view known) {
+  return errorf(ErrorKind::kInvalid, "{}:{}: unknown key \"{}\"{}{}; known are: {}", file, key.source().begin.line,
+                key.str(), section.empty() ? "" : " in section ", section, known);
+}
+
+Result<void> check_foreign(const std::string& file, const toml::table& table, const ForeignSection& section,
+                           const std::vector<std::string_view>& keys) {
+  for (const auto& [key, node] : table) {
+    if (node.is_table() && &keys == &section.keys && !section.table_keys.empty()) {
+      TRY(check_foreign(file, *node.as_table(), section, section.table_keys));
+      continue;
+    }
+    if (std::find(keys.begin(), keys.end(), key.str()) != keys.end()) continue;
+    return unknown_key(file, key, section.name, fmt::format("{}", fmt::join(keys, ", ")));
+  }
+  return {};
+}
 
 Result<void> take_document(const std::string& file, std::string_view text, Settings* s) {
   const toml::parse_result parsed = toml::parse(text, file);
@@ -114,8 +145,7 @@ Result<void> take_document(const std::string& file, std::string_view text, Setti
       if (found == section.keys.end()) {
         std::string known;
         for (const Key& one : section.keys) known += (known.empty() ? "" : ", ") + std::string(one.name);
-        return errorf(ErrorKind::kInvalid, "{}:{}: unknown key \"{}\"{}{}; known are: {}", file,
-                      key.source().begin.line, name, section.name.empty() ? "" : " in section ", section.name, known);
+        return unknown_key(file, key, section.name, known);
       }
       if (!found->take(node)) return wrong(file, node, name, found->expected);
     }
@@ -126,9 +156,14 @@ Result<void> take_document(const std::string& file, std::string_view text, Setti
   for (const auto& [key, node] : top) {
     if (!node.is_table()) continue;
     const std::string_view name = key.str();
-    if (std::find(kForeignSections.begin(), kForeignSections.end(), name) != kForeignSections.end()) {
+    const auto& others = foreign_sections();
+    const auto other =
+        std::find_if(others.begin(), others.end(), [&](const ForeignSection& known) { return known.name == name; });
+    if (other != others.end()) {
+      const toml::table& table = *node.as_table();
+      TRY(check_foreign(file, table, *other, other->keys));
       if (name == "registry") {
-        if (const auto value = (*node.as_table())["default"].value<std::string>()) s->default_registry = *value;
+        if (const auto value = table["default"].value<std::string>()) s->default_registry = *value;
       }
       continue;
     }

@@ -51,6 +51,9 @@ TEST_F(SettingsTest, NamesKeyAndLine) {
   EXPECT_TRUE(failure("[network]\nmtu = 5\n").starts_with(":2: mtu: expected"));
   EXPECT_TRUE(failure("[nonsense]\n").starts_with(":1: unknown section \"nonsense\""));
   EXPECT_TRUE(failure("x = \n").starts_with(":1: "));
+  EXPECT_TRUE(failure("[limits]\nmax_layer = 1\n").starts_with(":2: unknown key \"max_layer\" in section limits"));
+  EXPECT_TRUE(failure("[registry.\"a:1\"]\ninsecur = true\n").starts_with(":2: unknown key \"insecur\""));
+  EXPECT_EQ(failure("[registry]\nretries = 1\n[registry.\"a:1\"]\ninsecure = true\n"), "");
   EXPECT_NE(failure("data_root = \"/a:b\"\n"), "");
   EXPECT_NE(failure("cgroup_manager = \"other\"\n"), "");
 }

@@ -1,5 +1,7 @@
 #include "engine/spec.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 
 #include "base/error_format.h"
@@ -42,7 +44,7 @@ Result<void> add_default_mounts(const SpecInput& in, bool writable_cgroups, oci:
   add("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", c.privileged ? "rw" : "ro"});
   add("/sys/fs/cgroup", "cgroup", "cgroup",
       {c.privileged || writable_cgroups ? "rw" : "ro", "nosuid", "noexec", "nodev"});
-  if (in.ipc_namespace == "host") {
+  if (in.ipc_namespace == "host" && ::access("/dev/mqueue", F_OK) == 0) {
     add("/dev/mqueue", "bind", "/dev/mqueue", {"bind", "nosuid", "noexec", "nodev"});
   } else {
     add("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"});

@@ -1,3 +1,4 @@
+#include <sys/prctl.h>
 #include <sys/utsname.h>
 
 #include <algorithm>
@@ -77,10 +78,22 @@ bool excluded(const RuleCondition& ex, uint64_t mask) {
   return std::any_of(ex.caps.begin(), ex.caps.end(), [&](const std::string& c) { return has_capability(mask, c); });
 }
 
+/// What may be given at all: known to the kernel, and not taken from this process (a host may be a container itself).
+uint64_t available_capabilities() {
+  static const uint64_t mask = [] {
+    uint64_t bounding = 0;
+    for (int number = 0; number <= isolation::last_capability(); ++number) {
+      if (::prctl(PR_CAPBSET_READ, number, 0, 0, 0) == 1) bounding |= 1ULL << number;
+    }
+    return bounding & isolation::all_capabilities();
+  }();
+  return mask;
+}
+
 }  // namespace
 
 Result<std::vector<std::string>> effective_capabilities(const Config& config) {
-  const uint64_t all = isolation::all_capabilities();
+  const uint64_t all = available_capabilities();
   const auto mask_of = [&](const std::vector<std::string>& names, bool* every) -> Result<uint64_t> {
     uint64_t mask = 0;
     for (const std::string& name : names) {
@@ -93,7 +106,10 @@ Result<std::vector<std::string>> effective_capabilities(const Config& config) {
       const auto number = isolation::capability_number(upper);
       if (!number) return errorf(ErrorKind::kInvalid, "invalid capability: \"{}\"", name);
       if ((all >> *number & 1) == 0) {
-        return errorf(ErrorKind::kUnsupported, "capability {} is not known to this kernel", name);
+        return errorf(ErrorKind::kUnsupported,
+                      "invalid CapAdd or CapDrop: capability not supported by your kernel or not available in the "
+                      "current environment: \"{}\"",
+                      name);
       }
       mask |= 1ULL << *number;
     }

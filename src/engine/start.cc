@@ -220,6 +220,11 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     if (errno != ENOENT && errno != EEXIST) return errnof("make folder {}", run);
     TRY(sys::make_dirs(run));
   }
+  bool of_program = false;  // the error tells of the program itself: its errno becomes the exit code
+  const auto program_failure = [&](std::string_view text) {
+    of_program = true;
+    return start_failure(text, full_command(config));
+  };
   const auto go = [&]() -> Result<std::optional<Attachment>> {
     TRY_ASSIGN(UniqueFd lock, take_monitor_lock(paths_, row.id));
     TRY(prepare_namespaces(row, config, &prepared));
@@ -244,7 +249,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     }
     TRY_ASSIGN(const std::optional<Message> created, receive_message(control.get()));
     if (!created) return errorf(ErrorKind::kInternal, "the monitor of container {} ended at once", row.name);
-    if (created->type == MessageType::kFailed) return start_failure(created->text, full_command(config));
+    if (created->type == MessageType::kFailed) return program_failure(created->text);
     mark("monitor and runtime create");
     const int pid = created->a;
     if (prepared.private_network) {
@@ -266,14 +271,16 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     started.time_ns = started_ns;
     TRY(send_message(control.get(), started));
     auto opened = runtime_.start(row.id);
-    if (!opened.ok()) return start_failure(opened.error().message(), full_command(config));
+    if (!opened.ok()) return program_failure(opened.error().message());
     mark("runtime start");
     if (attachment) primaries_.insert_or_assign(row.id, std::move(control));
     return attachment;
   };
   auto outcome = go();
-  if (!outcome.ok()) abandon_run(row);
-  return outcome;
+  if (outcome.ok()) return outcome;
+  abandon_run(row);
+  if (of_program) return outcome;
+  return Error(outcome.error().kind(), outcome.error().message(), outcome.error().where());
 }
 
 Result<std::optional<Attachment>> EngineImpl::start(std::string_view ref, bool attach_output, bool attach_input) {
