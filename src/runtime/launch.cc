@@ -60,8 +60,8 @@ Result<void> Launch::load() {
   if (!spec_.process) {
     // A container may be created without one; only start needs it (config.md, "Process").
     spec_.process.emplace();
-    spec_.process->args = {""};
-    spec_.process->cwd = "/";
+    spec_.process->args.emplace_back();
+    spec_.process->cwd.push_back('/');
   }
   if (create_.listen_fds > 0) {
     spec_.process->env.push_back(fmt::format("LISTEN_FDS={}", create_.listen_fds));
