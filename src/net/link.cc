@@ -527,7 +527,7 @@ Result<void> Links::disconnect(const Endpoint& endpoint, uint32_t bridge_index) 
   batch.close_nest();
   batch.end();
   return run(batch, fmt::format("disconnect workload {}", endpoint.workload_id),
-             {ENOENT, ENODEV, EINVAL, ENXIO, EOPNOTSUPP, EAFNOSUPPORT});
+             {ENOENT, ENODEV, ENETDOWN, EINVAL, ENXIO, EOPNOTSUPP, EAFNOSUPPORT});
 }
 
 Result<unsigned> Links::sweep_neighbours(uint32_t bridge_index, const std::function<bool(const IpAddress&)>& keep) {
