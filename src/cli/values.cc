@@ -314,6 +314,7 @@ Result<std::string> parse_security_option(std::string_view text) {
 Result<std::chrono::system_clock::time_point> parse_time(std::string_view text,
                                                          std::chrono::system_clock::time_point now) {
   using std::chrono::system_clock;
+  constexpr int64_t kFarthest = 7'000'000'000;  // seconds before and after 1970
   if (auto exact = parse_rfc3339(text); exact.ok()) return exact;
   // A date, or date and time without a zone: local time, as Docker reads it.
   for (const char* form : {"%Y-%m-%dT%H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H", "%Y-%m-%d"}) {
@@ -323,14 +324,20 @@ Result<std::chrono::system_clock::time_point> parse_time(std::string_view text,
     const char* end = ::strptime(copy.c_str(), form, &parts);
     if (end == nullptr || *end != '\0') continue;
     parts.tm_isdst = -1;
-    return system_clock::from_time_t(::mktime(&parts));
+    const time_t clock = ::mktime(&parts);
+    if (clock < -kFarthest || clock > kFarthest) break;
+    return system_clock::from_time_t(clock);
   }
   double seconds = 0;
   const auto [rest, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
-  if (error == std::errc() && rest == text.data() + text.size() && seconds >= 0 && seconds < 9e9) {
+  if (error == std::errc() && rest == text.data() + text.size() && seconds >= 0 && seconds < kFarthest) {
     return system_clock::time_point(std::chrono::nanoseconds(static_cast<int64_t>(seconds * 1e9)));
   }
-  if (auto before = parse_duration(text); before.ok()) return now - *before;
+  if (auto before = parse_duration(text); before.ok()) {
+    const auto length = std::chrono::duration_cast<std::chrono::seconds>(*before).count();
+    // Some 220 years, so that the difference stays within what nanoseconds since 1970 can tell.
+    if (length > -kFarthest && length < kFarthest) return now - *before;
+  }
   return errorf(ErrorKind::kInvalid,
                 "time \"{:.80}\": expected 2026-11-23T14:00:00Z, 2026-11-23, seconds since 1970, or "
                 "a duration before now such as 42m",

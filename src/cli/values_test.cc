@@ -176,6 +176,11 @@ TEST(Time, Forms) {
   EXPECT_TRUE(parse_time("2026-11-23", now).ok());
   EXPECT_THAT(message(parse_time("yesterday", now)), HasSubstr("expected"));
   EXPECT_FALSE(parse_time("", now).ok());
+  // Years that nanoseconds since 1970 can't tell.
+  EXPECT_FALSE(parse_time("1-1-5", now).ok());
+  EXPECT_FALSE(parse_time("9999-01-01", now).ok());
+  EXPECT_FALSE(parse_time("-2562047h", now).ok());
+  EXPECT_FALSE(parse_time("8999999999", now).ok());
 }
 
 TEST(DetachKeys, Grammar) {
