@@ -113,7 +113,8 @@ Result<UniqueFd> mount_by_loop(int image, const std::string& path) {
   return errorf(ErrorKind::kConflict, "no loop device could be had in {} attempts", kLoopAttempts);
 }
 
-Result<UniqueFd> mount_image(int image, const std::string& path) {
+Result<UniqueFd> mount_image(int image, const std::string& path, bool through_loop) {
+  if (through_loop) return mount_by_loop(image, path);
   auto direct = mount_detached(path);  // Linux 6.12, CONFIG_EROFS_FS_BACKED_BY_FILE
   if (direct.ok() || direct.error().error_number() != ENOTBLK) return direct;
   return mount_by_loop(image, path);
@@ -138,7 +139,7 @@ Result<void> mount_layer(const LayerPlaces& places, const Digest& diff_id, const
   if (is_mounted(target)) return {};
   TRY_ASSIGN(const UniqueFd image, sys::open(image_path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
   TRY(check_image(image.get(), image_path, diff_id));
-  TRY_ASSIGN(const UniqueFd mount, mount_image(image.get(), image_path));
+  TRY_ASSIGN(const UniqueFd mount, mount_image(image.get(), image_path, places.through_loop));
   if (::mkdir(target.c_str(), 0700) != 0 && errno != EEXIST) return errnof("make the mount point {}", target);
   return attach(mount.get(), target);
 }
@@ -231,7 +232,7 @@ bool can_mount_erofs(const std::string& layers) {
   const std::string_view data(reinterpret_cast<const char*>(block), sizeof block);
   if (!sys::replace_file(path, data, 0600, false).ok()) return false;
   const auto image = sys::open(path, O_RDONLY | O_NOFOLLOW);
-  const bool works = image.ok() && mount_image(image->get(), path).ok();
+  const bool works = image.ok() && mount_image(image->get(), path, false).ok();
   ::unlink(path.c_str());
   return works;
 }

