@@ -187,7 +187,7 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
       if (errno != ENOENT) return errnof("make folder {}", folder);
       TRY(sys::make_dirs(folder));
     }
-    for (const char* part : {"/rootfs", "/upper", "/work"}) {
+    for (const char* part : {"/upper", "/work"}) {
       if (::mkdir((folder + part).c_str(), part[1] == 'u' ? 0755 : 0700) != 0) return errnof("make {}{}", folder, part);
     }
     TRY(images_->hold(image.id, row.id));

@@ -235,6 +235,36 @@ TEST_F(RunRoot, VolumesAreFilledFromTheImageOnce) {
   EXPECT_EQ(engine_->volume_inspect("stuff")->references, 2);
 }
 
+TEST_F(RunRoot, VolumesTakeTheLocalDriversOptions) {
+  ASSERT_TRUE(sys::make_dirs(root_ + "/host").ok());
+  ASSERT_TRUE(sys::replace_file(root_ + "/host/file", "bound\n").ok());
+  ASSERT_TRUE(
+      engine_->volume_create("bound", "local", {{"type", "none"}, {"o", "bind,ro"}, {"device", root_ + "/host"}}, {})
+          .ok());
+  ASSERT_TRUE(engine_->volume_create("ram", "", {{"type", "tmpfs"}, {"o", "size=2m"}, {"device", "tmpfs"}}, {}).ok());
+  EXPECT_FALSE(engine_->volume_create("nfs", "", {{"type", "nfs"}, {"o", "addr=1.2.3.4"}, {"device", ":/x"}}, {}).ok());
+  EXPECT_FALSE(engine_->volume_create("plugin", "other", {}, {}).ok());
+  EXPECT_FALSE(engine_->volume_create("../up", "", {}, {}).ok());
+  Config config =
+      config_of({"sh", "-c", "cat /b/file; touch /b/x 2>&1; echo kept > /r/y; grep -c 'size=2048k' /proc/mounts"});
+  config.mounts.resize(2);
+  config.mounts[0].type = config.mounts[1].type = MountRequest::Type::kVolume;
+  config.mounts[0].source = "bound";
+  config.mounts[0].target = "/b";
+  config.mounts[1].source = "ram";
+  config.mounts[1].target = "/r";
+  const Outcome outcome = run(config);
+  EXPECT_TRUE(outcome.output.starts_with("bound\n")) << outcome.failure << outcome.error;
+  EXPECT_NE(outcome.output.find("Read-only file system"), std::string::npos);
+  EXPECT_TRUE(outcome.output.ends_with("1\n")) << outcome.output;
+  config.cmd = {"cat", "/r/y"};
+  EXPECT_EQ(run(config).output, "kept\n");
+  EXPECT_TRUE(engine_->prune({}).ok());
+  EXPECT_TRUE(engine_->volume_remove("ram", false).ok());
+  EXPECT_EQ(engine_->volume_prune(true, {})->deleted, std::vector<std::string>{"bound"});
+  EXPECT_TRUE(sys::exists(root_ + "/host/file"));
+}
+
 TEST_F(RunRoot, AnonymousVolumesGoWithTheirWorkload) {
   Config config = config_of({"true"});
   MountRequest mount;

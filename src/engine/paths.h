@@ -15,10 +15,12 @@ struct Paths {
   std::string runs() const { return run + "/workloads"; }
   /// One file for each change that is under way; see transition.h.
   std::string changes() const { return run + "/changes"; }
+  /// What root.path names in every bundle; the root itself is a mount of the specification.
+  std::string empty_root() const { return run + "/empty"; }
   std::string volumes() const { return data + "/volumes"; }
   std::string runtime_root() const { return run + "/runtime"; }
 
-  /// config.json and rootfs of the bundle, upper and work of the overlay, host files, log, exit record.
+  /// config.json of the bundle, upper and work of the overlay, host files, log, exit record.
   std::string workload(std::string_view id) const { return workloads() + "/" + std::string(id); }
   /// Sockets, pid, state and exit of the current run; the folder is there while a run is, or was not cleaned up.
   std::string run_of(std::string_view id) const { return runs() + "/" + std::string(id); }

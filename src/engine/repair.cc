@@ -75,7 +75,7 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   if (row->removing) return remove_locked(change, *row, false);
   struct stat info{};
   if (::stat(paths_.run_of(id).c_str(), &info) != 0) {
-    if (row->auto_remove && !sys::exists(paths_.workload(id) + "/rootfs")) return remove_locked(change, *row, true);
+    if (row->auto_remove && !sys::exists(paths_.workload(id) + "/upper")) return remove_locked(change, *row, true);
     return {};
   }
   const RunState state = read_state(paths_, id);

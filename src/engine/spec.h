@@ -32,6 +32,7 @@ struct SpecInput {
   struct ResolvedMount {
     const MountRequest* request = nullptr;
     std::string source;
+    bool read_only = false;  // the volume is, whatever the request says
   };
   std::vector<ResolvedMount> mounts;
   /// Namespaces to join: paths; "" makes a new one, "host" none at all.

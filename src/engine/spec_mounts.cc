@@ -48,7 +48,7 @@ Result<oci::Mount> make_mount(const SpecInput::ResolvedMount& resolved) {
   mount.type = "bind";
   mount.source = resolved.source;
   mount.options.emplace_back(request.non_recursive ? "bind" : "rbind");
-  if (request.read_only) mount.options.emplace_back("ro");
+  if (request.read_only || resolved.read_only) mount.options.emplace_back("ro");
   if (request.read_only && request.recursive_read_only) mount.options.emplace_back("rro");
   std::string propagation = request.propagation.empty() ? "rprivate" : request.propagation;
   bool known = false;

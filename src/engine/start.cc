@@ -117,6 +117,10 @@ Result<void> EngineImpl::prepare_mounts(const WorkloadRow& row, const Config& co
         return errorf(ErrorKind::kNotFound, "volume {} of container {} is gone", mount.source, row.name);
       }
       TRY_ASSIGN(resolved.source, volume_path(mount.source));
+      const auto options = labels_from_json(volume->options);
+      if (const auto o = options.find("o"); o != options.end() && options.contains("device")) {
+        resolved.read_only = ("," + o->second + ",").find(",ro,") != std::string::npos;
+      }
     } else if (mount.type == MountRequest::Type::kBind) {
       if (mount.create_source && !sys::exists(mount.source)) TRY(sys::make_dirs(mount.source, 0755));
       if (!sys::exists(mount.source)) {
@@ -199,7 +203,8 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   const std::string folder = paths_.workload(row.id);
   spec_input.upper_dir = folder + "/upper";
   spec_input.work_dir = folder + "/work";
-  spec_input.rootfs = folder + "/rootfs";
+  spec_input.rootfs = paths_.empty_root();
+  if (::mkdir(spec_input.rootfs.c_str(), 0700) != 0 && errno != EEXIST) TRY(sys::make_dirs(spec_input.rootfs));
   if (spec_input.lower_dirs.empty()) spec_input.lower_dirs.push_back(spec_input.rootfs);  // an image of nothing
   spec_input.systemd_cgroup = settings_.cgroup_manager == "systemd";
   spec_input.cgroup_parent = settings_.cgroup_parent;
@@ -264,7 +269,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     }
     const int64_t started_ns = now_ns();
     // Before the gate opens: a program that ends at once must not be seen as never started.
-    TRY(write_run_mark(paths_, row.id, started_ns));
+    if (!row.auto_remove) TRY(write_run_mark(paths_, row.id, started_ns));
     TRY(write_started(paths_, row.id, pid, started_ns));
     Message started;
     started.type = MessageType::kStarted;

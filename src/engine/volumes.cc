@@ -60,8 +60,9 @@ Result<void> check_options(const std::string& name, const std::map<std::string, 
 }  // namespace
 
 Result<std::string> EngineImpl::volume_path(const std::string& name) const {
-  const std::string data = volume_folder(paths_, name) + "/_data";
-  auto device = sys::read_file(volume_folder(paths_, name) + "/device", 8192);
+  const std::string folder = volume_folder(paths_, name);
+  const std::string data = folder + "/_data";
+  auto device = sys::read_file(folder + "/device", 8192);
   if (!device.ok()) return data;
   // A bind volume is the named folder itself: no mount on the host.
   if (device->starts_with('/')) {
@@ -69,6 +70,15 @@ Result<std::string> EngineImpl::volume_path(const std::string& name) const {
       return errorf(ErrorKind::kNotFound, "volume {}: its device {} does not exist", name, *device);
     }
     return *device;
+  }
+  // "tmpfs" and its options: mounted by the first use of this boot, and shared by all workloads that use it.
+  struct stat inner{}, outer{};
+  if (::stat(data.c_str(), &inner) != 0 || ::stat(folder.c_str(), &outer) != 0) return errnof("stat volume {}", name);
+  if (inner.st_dev != outer.st_dev) return data;
+  const size_t line = device->find('\n');
+  const std::string options = line == std::string::npos ? std::string() : device->substr(line + 1);
+  if (::mount("tmpfs", data.c_str(), "tmpfs", MS_NOSUID | MS_NODEV, options.c_str()) != 0) {
+    return errnof("volume {}: mount a tmpfs with options \"{}\"", name, options);
   }
   return data;
 }
@@ -87,7 +97,9 @@ Result<VolumeRow> EngineImpl::make_volume(Index& index, VolumeRow row,
   if (const auto device = options.find("device"); device != options.end()) {
     const auto type = options.find("type");
     const bool tmpfs = type != options.end() && type->second == "tmpfs";
-    TRY(sys::replace_file(folder + "/device", tmpfs ? "tmpfs" : device->second));
+    const auto o = options.find("o");
+    TRY(sys::replace_file(folder + "/device",
+                          tmpfs ? "tmpfs\n" + (o == options.end() ? std::string() : o->second) : device->second));
   }
   row.created_ns = now_ns();
   row.options = labels_to_json(options);
@@ -103,6 +115,7 @@ Result<VolumeRow> EngineImpl::make_volume(Index& index, VolumeRow row,
 
 Result<void> EngineImpl::delete_volume(Index& index, const std::string& name) {
   TRY(index.remove_volume(name));
+  ::umount2((volume_folder(paths_, name) + "/_data").c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);  // a tmpfs volume
   return sys::remove_tree(volume_folder(paths_, name)).context("remove the volume " + name);
 }
 
@@ -198,8 +211,7 @@ Result<Volume> EngineImpl::volume_of(const VolumeRow& row, bool with_size) const
   Volume volume;
   volume.name = row.name;
   volume.driver = row.driver;
-  auto path = volume_path(row.name);
-  volume.mountpoint = path.ok() ? *path : volume_folder(paths_, row.name) + "/_data";
+  volume.mountpoint = volume_folder(paths_, row.name) + "/_data";
   volume.created = TimePoint(std::chrono::duration_cast<TimePoint::duration>(std::chrono::nanoseconds(row.created_ns)));
   volume.labels = labels_from_json(row.labels);
   volume.options = labels_from_json(row.options);
