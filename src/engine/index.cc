@@ -2,8 +2,9 @@
 
 #include <fcntl.h>
 
+#include <map>
+
 #include "base/error_format.h"
-#include "base/unique_fd.h"
 
 namespace hull::engine {
 namespace {
@@ -70,14 +71,23 @@ Error failure_of(sqlite3* db) {
 /// smaller than that (1 KiB on small disks), the rest of a page is only allocated when it is touched, and on a full
 /// disk that is a SIGBUS instead of an error. So the blocks are asked for before anybody touches them.
 const sqlite3_io_methods* g_plain_methods = nullptr;
-std::string* g_shared_path = nullptr;
+std::string g_shared_path;
+
+/// A descriptor of the shared file that is never closed: closing any descriptor of a file drops every lock that the
+/// process has on it (fcntl(2)), and SQLite's lock there is what keeps another process from cutting the file short.
+int shared_file() {
+  static std::map<std::string, int> open_files;
+  const auto [it, fresh] = open_files.try_emplace(g_shared_path, -1);
+  if (it->second < 0) it->second = ::open(g_shared_path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+  return it->second;
+}
 
 int map_shared(sqlite3_file* file, int region, int size, int extend, void volatile** out) {
   const int code = g_plain_methods->xShmMap(file, region, size, extend, out);
   if (code != SQLITE_OK || extend == 0 || *out == nullptr) return code;
-  const UniqueFd fd(::open(g_shared_path->c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
-  if (!fd) return code;
-  const int failed = ::posix_fallocate(fd.get(), off_t{region} * size, size);
+  const int fd = shared_file();
+  if (fd < 0) return code;
+  const int failed = ::posix_fallocate(fd, off_t{region} * size, size);
   return failed == ENOSPC || failed == EDQUOT ? SQLITE_FULL : code;
 }
 
@@ -86,11 +96,9 @@ void allocate_shared_blocks(sqlite3* db, const std::string& path) {
   if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || file->pMethods == nullptr)
     return;
   static sqlite3_io_methods methods;
-  static std::string shared_path;
+  g_shared_path = path + "-shm";
   if (file->pMethods == &methods || file->pMethods->xShmMap == nullptr) return;
   g_plain_methods = file->pMethods;
-  shared_path = path + "-shm";
-  g_shared_path = &shared_path;
   methods = *file->pMethods;
   methods.xShmMap = map_shared;
   file->pMethods = &methods;
