@@ -174,9 +174,10 @@ Result<void> hugepages(const Folder& folder, const std::vector<oci::HugepageLimi
     constexpr std::string_view kMember = "linux.resources.hugepageLimits";
     TRY(write(folder, prefix + suffix, text_of(limit.limit), kMember));
     // The reservation limit is what makes mmap fail instead of SIGBUS later (Linux 5.7).
-    const int error = try_write(folder, prefix + ".rsvd" + suffix, text_of(limit.limit));
+    const std::string reservation = fmt::format("{}.rsvd{}", prefix, suffix);
+    const int error = try_write(folder, reservation, text_of(limit.limit));
     if (error != 0 && error != ENOENT) {
-      return write(folder, prefix + ".rsvd" + suffix, text_of(limit.limit), kMember);
+      return write(folder, reservation, text_of(limit.limit), kMember);
     }
   }
   return {};

@@ -322,9 +322,9 @@ TEST_F(CgroupRootTest, SaysWhatTheHostLacks) {
   Result<Cgroup> group = make();
   ASSERT_TRUE(group.ok());
   if (group->find("net_cls") == nullptr) {
-    oci::Resources resources;
-    resources.network = oci::NetworkResources{.class_id = 5};
-    Result<void> applied = group->apply(resources);
+    Result<oci::Resources> resources = oci::parse_resources(R"({"network":{"classID":5}})");
+    ASSERT_TRUE(resources.ok());
+    Result<void> applied = group->apply(*resources);
     ASSERT_FALSE(applied.ok());
     EXPECT_EQ(applied.error().kind(), ErrorKind::kUnsupported);
     EXPECT_THAT(applied.error().message(), HasSubstr("linux.resources.network.classID"));

@@ -89,9 +89,9 @@ std::string stats_json(const CgroupStats& stats) {
       out.member_opt("limit", stats.pids_limit);
     });
     out.object("blkio", [&] {
-      for (const auto& [name, entries] : stats.blkio) {
-        out.array(name, [&] {
-          for (const CgroupStats::BlkioEntry& entry : entries) {
+      for (const auto& list : stats.blkio) {
+        out.array(list.first, [&] {
+          for (const CgroupStats::BlkioEntry& entry : list.second) {
             out.object([&] {
               out.member_opt("major", entry.major);
               out.member_opt("minor", entry.minor);
@@ -104,8 +104,9 @@ std::string stats_json(const CgroupStats& stats) {
       pressure(out, stats.io_pressure);
     });
     out.object("hugetlb", [&] {
-      for (const auto& [size, entry] : stats.hugetlb) {
-        out.object(size, [&] {
+      for (const auto& page : stats.hugetlb) {
+        const CgroupStats::Hugetlb& entry = page.second;
+        out.object(page.first, [&] {
           out.member_opt("usage", entry.usage);
           out.member_opt("max", entry.max);
           out.member("failcnt", entry.failcnt);

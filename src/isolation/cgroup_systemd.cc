@@ -14,8 +14,6 @@
 #include "isolation/cgroup_files.h"
 #include "sys/file.h"
 
-extern char** environ;
-
 namespace hull::isolation {
 
 namespace {
@@ -60,6 +58,7 @@ Result<std::string> run_helper(std::vector<std::string> arguments) {
   TRY_ASSIGN(sys::Pipe err, sys::make_pipe());
   arguments.insert(arguments.begin(), program);
   std::vector<char*> argv;
+  argv.reserve(arguments.size() + 1);
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   posix_spawn_file_actions_t actions;

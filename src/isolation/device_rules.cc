@@ -61,7 +61,7 @@ Result<DevicePolicy> device_policy(const std::vector<oci::DeviceCgroup>& rules) 
   for (size_t i = 0; i < rules.size(); ++i) {
     const oci::DeviceCgroup& rule = rules[i];
     const std::string member = fmt::format("linux.resources.devices[{}]", i);
-    if (rule.type != "" && rule.type != "a" && rule.type != "b" && rule.type != "c") {
+    if (!rule.type.empty() && rule.type != "a" && rule.type != "b" && rule.type != "c") {
       return errorf(ErrorKind::kInvalid, "{}.type: \"{}\" is not one of a, b, c", member, rule.type);
     }
     DeviceException exception;

@@ -72,7 +72,7 @@ class Emitter {
     return reversed_.size();
   }
 
-  std::vector<sock_filter> program() && { return {reversed_.rbegin(), reversed_.rend()}; }
+  std::vector<sock_filter> program() const { return {reversed_.rbegin(), reversed_.rend()}; }
 
  private:
   struct Item {
@@ -173,7 +173,7 @@ class Optimizer {
       out.put(BPF_JUMP(kEqual, arch, 0, 1));
     }
     out.put(BPF_STMT(kLoadAbs, kArchOffset));
-    return std::move(out).program();
+    return out.program();
   }
 
  private:
@@ -324,7 +324,8 @@ class Optimizer {
 std::vector<sock_filter> optimize_seccomp(const std::vector<sock_filter>& program) {
   Optimizer optimizer(program);
   std::optional<std::vector<sock_filter>> better = optimizer.run();
-  return better && better->size() <= program.size() ? std::move(*better) : program;
+  if (!better || better->size() > program.size()) return program;
+  return std::move(*better);
 }
 
 }  // namespace hull::isolation
