@@ -51,7 +51,7 @@ static_assert(sizeof(SuperBlock) == 128);
 enum DataLayout : uint16_t { kFlatPlain = 0, kFlatInline = 2, kChunkBased = 4 };
 
 /// i_format: bit 0 set for the extended form, the data layout above it.
-inline constexpr uint16_t inode_format(DataLayout layout) { return static_cast<uint16_t>(1 | layout << 1); }
+constexpr uint16_t inode_format(DataLayout layout) { return static_cast<uint16_t>(1 | layout << 1); }
 
 struct ExtendedInode {
   uint16_t i_format;

@@ -48,10 +48,10 @@ std::string url_decoded(std::string_view text) {
 
 std::optional<std::string> base64_decoded(std::string_view text) {
   static constexpr auto kTable = [] {
-    std::array<signed char, 256> table{};
+    std::array<int, 256> table{};
     table.fill(-1);
     constexpr std::string_view kDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for (size_t i = 0; i < kDigits.size(); ++i) table[static_cast<unsigned char>(kDigits[i])] = static_cast<char>(i);
+    for (size_t i = 0; i < kDigits.size(); ++i) table[static_cast<unsigned char>(kDigits[i])] = static_cast<int>(i);
     return table;
   }();
   std::string out;
