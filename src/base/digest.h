@@ -17,7 +17,9 @@ class Digest {
   static Digest from_bytes(std::string_view algorithm, const unsigned char* bytes, size_t count);
 
   std::string_view algorithm() const { return std::string_view(text_).substr(0, text_.find(':')); }
-  std::string_view hex() const { return text_.empty() ? std::string_view() : std::string_view(text_).substr(text_.find(':') + 1); }
+  std::string_view hex() const {
+    return text_.empty() ? std::string_view() : std::string_view(text_).substr(text_.find(':') + 1);
+  }
   /// The first 12 hex digits, as people read ids.
   std::string_view short_hex() const { return hex().substr(0, 12); }
   const std::string& str() const { return text_; }

@@ -69,8 +69,8 @@ template <typename T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}       // NOLINT(google-explicit-constructor)
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}   // NOLINT(google-explicit-constructor)
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT(google-explicit-constructor)
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor)
   template <typename U>
     requires(std::is_convertible_v<U, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
              !std::is_same_v<std::remove_cvref_t<U>, Error> && !std::is_same_v<std::remove_cvref_t<U>, Result>)
@@ -135,9 +135,9 @@ inline Error errno_error(std::string_view what, std::source_location where = std
 #define HULL_CONCAT(a, b) HULL_CONCAT_(a, b)
 
 /// TRY(expression): returns the Error of a failed Result from the enclosing function; the value is dropped.
-#define TRY(...)                                                       \
-  do {                                                                 \
-    auto hull_try_result = (__VA_ARGS__);                              \
+#define TRY(...)                                                          \
+  do {                                                                    \
+    auto hull_try_result = (__VA_ARGS__);                                 \
     if (!hull_try_result.ok()) return std::move(hull_try_result).error(); \
   } while (0)
 

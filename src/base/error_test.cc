@@ -37,9 +37,9 @@ TEST(Result, KnowsErrno) {
 TEST(Digest, IsStrict) {
   const std::string good = "sha256:" + std::string(64, 'a');
   EXPECT_EQ(Digest::parse(good)->hex(), std::string(64, 'a'));
-  for (const std::string& bad : {std::string(), std::string("sha256:"), "sha256:" + std::string(63, 'a'),
-                                 "sha256:" + std::string(64, 'A'), "md5:" + std::string(32, 'a'), good + "\n",
-                                 "sha256:../../" + std::string(58, 'a')}) {
+  for (const std::string& bad :
+       {std::string(), std::string("sha256:"), "sha256:" + std::string(63, 'a'), "sha256:" + std::string(64, 'A'),
+        "md5:" + std::string(32, 'a'), good + "\n", "sha256:../../" + std::string(58, 'a')}) {
     EXPECT_FALSE(Digest::parse(bad).ok()) << bad;
   }
 }

@@ -18,10 +18,14 @@ LogState g_log;  // set once, by main
 
 std::string_view level_name(LogLevel level) {
   switch (level) {
-    case LogLevel::kDebug: return "debug";
-    case LogLevel::kInfo: return "info";
-    case LogLevel::kWarning: return "warning";
-    case LogLevel::kError: return "error";
+    case LogLevel::kDebug:
+      return "debug";
+    case LogLevel::kInfo:
+      return "info";
+    case LogLevel::kWarning:
+      return "warning";
+    case LogLevel::kError:
+      return "error";
   }
   return "info";
 }
@@ -62,8 +66,8 @@ bool log_enabled(LogLevel level) { return level >= g_log.lowest; }
 void log_line(LogLevel level, std::string_view message) {
   std::string line;
   if (g_log.format == LogFormat::kJson) {
-    line = fmt::format("{{\"level\":\"{}\",\"msg\":\"{}\",\"time\":\"{}\"}}\n", level_name(level), json_escaped(message),
-                       timestamp());
+    line = fmt::format("{{\"level\":\"{}\",\"msg\":\"{}\",\"time\":\"{}\"}}\n", level_name(level),
+                       json_escaped(message), timestamp());
   } else {
     line = fmt::format("{}: {}\n", level_name(level), message);
   }

@@ -87,8 +87,8 @@ Result<std::chrono::nanoseconds> parse_duration(std::string_view text) {
       std::string_view name;
       double ns;
     };
-    static constexpr std::array kUnits = {Unit{"ns", 1},   Unit{"us", 1e3}, Unit{"µs", 1e3}, Unit{"ms", 1e6},
-                                          Unit{"s", 1e9},  Unit{"m", 60e9}, Unit{"h", 3600e9}};
+    static constexpr std::array kUnits = {Unit{"ns", 1},  Unit{"us", 1e3}, Unit{"µs", 1e3},  Unit{"ms", 1e6},
+                                          Unit{"s", 1e9}, Unit{"m", 60e9}, Unit{"h", 3600e9}};
     const Unit* found = nullptr;
     for (const Unit& unit : kUnits) {
       if (rest.starts_with(unit.name)) {
@@ -195,8 +195,8 @@ Result<std::chrono::system_clock::time_point> parse_rfc3339(std::string_view tex
   if (at != text.size()) return bad();
   const int64_t seconds = static_cast<int64_t>(::timegm(&parts)) - offset;
   if (seconds > 9'200'000'000 || seconds < -9'200'000'000) return bad();
-  return std::chrono::system_clock::time_point(
-      std::chrono::duration_cast<std::chrono::system_clock::duration>(std::chrono::nanoseconds(seconds * 1'000'000'000 + nanos)));
+  return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
+      std::chrono::nanoseconds(seconds * 1'000'000'000 + nanos)));
 }
 
 }  // namespace hull

@@ -124,7 +124,8 @@ Result<void> remove_entry(int dir_fd, const std::string& name, dev_t device, int
   TRY_ASSIGN(UniqueFd fd, open_at(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   struct stat info{};
   if (::fstat(fd.get(), &info) != 0) return errnof("stat {}", name);
-  if (info.st_dev != device) return errorf(ErrorKind::kConflict, "remove {}: another file system is mounted there", name);
+  if (info.st_dev != device)
+    return errorf(ErrorKind::kConflict, "remove {}: another file system is mounted there", name);
   DIR* stream = ::fdopendir(fd.get());
   if (stream == nullptr) return errnof("read folder {}", name);
   const int stream_fd = fd.release();  // the stream owns it now

@@ -14,12 +14,7 @@
 namespace hull::store {
 namespace {
 
-using test::describe_tree;
-using test::expect_same_tree;
-using test::ScratchStore;
-using test::shell;
-using test::slurp;
-using test::TarMaker;
+using namespace test;  // NOLINT(google-build-using-namespace): the helpers of these very tests
 
 class LayerTest : public ::testing::TestWithParam<LayerBackend> {
  protected:
