@@ -268,8 +268,9 @@ static void print(JsonWriter& out, const Resources& resources) {
     print_opt(out, "network", resources.network);
     if (!resources.rdma.empty()) {
       out.object("rdma", [&] {
-        for (const auto& [device, limit] : resources.rdma) {
-          out.object(device, [&] {
+        for (const auto& entry : resources.rdma) {
+          const RdmaLimit& limit = entry.second;
+          out.object(entry.first, [&] {
             out.member_opt("hcaHandles", limit.hca_handles);
             out.member_opt("hcaObjects", limit.hca_objects);
           });
@@ -346,8 +347,8 @@ static void print(JsonWriter& out, const Linux& config) {
     print_list(out, "devices", config.devices);
     if (!config.net_devices.empty()) {
       out.object("netDevices", [&] {
-        for (const auto& [host, inside] : config.net_devices) {
-          out.object(host, [&] { out.member_opt("name", inside); });
+        for (const auto& entry : config.net_devices) {
+          out.object(entry.first, [&] { out.member_opt("name", entry.second); });
         }
       });
     }
@@ -361,8 +362,9 @@ static void print(JsonWriter& out, const Linux& config) {
     print_opt(out, "personality", config.personality);
     if (!config.time_offsets.empty()) {
       out.object("timeOffsets", [&] {
-        for (const auto& [clock, offset] : config.time_offsets) {
-          out.object(clock, [&] {
+        for (const auto& entry : config.time_offsets) {
+          const TimeOffset& offset = entry.second;
+          out.object(entry.first, [&] {
             out.member_opt("secs", offset.secs);
             out.member_opt("nanosecs", offset.nanosecs);
           });
