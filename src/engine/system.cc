@@ -16,6 +16,7 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
+#include "engine/process.h"
 #include "isolation/capabilities.h"
 #include "isolation/cgroup.h"
 #include "isolation/lsm.h"
@@ -82,6 +83,16 @@ Result<DiskUsage> EngineImpl::disk_usage() {
 
 Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
   TRY_ASSIGN(Index* const names, index());
+  // Reading layers back needs decompression and hashes, which hull is not linked with.
+  images_->set_layer_verifier([this](const Digest& diff_id, const std::string& folder) -> Result<void> {
+    TRY_ASSIGN(const Captured done,
+               capture({settings_.libexec + "/hull-images", "verify-layer", diff_id.str(), folder}));
+    if (done.code == 0) return {};
+    std::string_view said = std::string_view(done.error).substr(0, done.error.find('\n'));
+    constexpr std::string_view kPrefix = "hull: verify-layer: ";
+    if (said.starts_with(kPrefix)) said.remove_prefix(kPrefix.size());
+    return errorf(ErrorKind::kCorrupt, "{}", said);
+  });
   TRY_ASSIGN(store::CheckReport report, images_->check(deep, repair));
   const auto found = [&](std::string problem, auto&& fix) {
     report.problems.push_back(problem);

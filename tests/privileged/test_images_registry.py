@@ -409,3 +409,21 @@ def test_full_disk(make_instance, make_registry, tmp_path):
         for point in [*subprocess.run(["findmnt", "-rno", "TARGET"], capture_output=True, text=True).stdout.split()][::-1]:
             if point.startswith(str(store.instance.folder)):
                 subprocess.run(["umount", "-l", point])
+
+
+def test_deep_check_finds_a_flipped_byte(store, make_registry, tmp_path):
+    registry = make_registry()
+    reference = registry.push_layout(big_layout(tmp_path / "big"), "big:latest", "big:1")
+    store.images("pull", reference)
+    assert store.instance.hull("system", "check", "--deep").returncode == 0
+    victim = max((store.instance.root / "layers").glob("*.erofs"), key=lambda path: path.stat().st_size)
+    with open(victim, "r+b") as file:
+        file.seek(victim.stat().st_size // 2)
+        byte = file.read(1)
+        file.seek(-1, 1)
+        file.write(bytes([byte[0] ^ 1]))
+    done = store.instance.hull("system", "check", "--deep", check=False)
+    assert done.returncode != 0 and victim.stem[:12] in done.stdout + done.stderr
+    store.instance.hull("system", "check", "--deep", "--repair", check=False)
+    store.images("pull", reference)
+    store.whole()

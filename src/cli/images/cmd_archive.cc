@@ -184,4 +184,11 @@ Result<void> run_check(ImagesApp& app, const Parsed& flags) {
   return errorf(ErrorKind::kCorrupt, "{} problems; '--repair' removes what can't be used", report.problems.size());
 }
 
+Result<void> run_verify_layer(ImagesApp& app, const Parsed& flags) {
+  TRY_ASSIGN(const Digest diff_id, Digest::parse(flags.arguments[0]));
+  TRY_ASSIGN(const UniqueFd layers_fd, sys::open(app.paths().data + "/layers", O_RDONLY | O_DIRECTORY));
+  TRY_ASSIGN(sys::Root root, sys::Root::open(flags.arguments[1]));
+  return store::verify_layer(layers_fd.get(), diff_id, std::move(root));
+}
+
 }  // namespace hull::cli

@@ -90,13 +90,21 @@ constinit const Command kCheck = {.path = "check",
                                   .flags = kCheckTables,
                                   .section = Section::kInternal};
 
+constinit const Command kVerifyLayer = {.path = "verify-layer",
+                                        .arguments = "DIGEST FOLDER",
+                                        .summary = "Compare the content of one layer with its digest",
+                                        .least = 2,
+                                        .most = 2,
+                                        .section = Section::kInternal};
+
 struct Entry {
   const Command* command;
   Result<void> (*run)(ImagesApp& app, const Parsed& flags);
 };
 constexpr Entry kEntries[] = {
-    {&kPull, run_pull}, {&kPush, run_push}, {&kLogin, run_login},   {&kLogout, run_logout},
-    {&kLoad, run_load}, {&kSave, run_save}, {&kImport, run_import}, {&kCheck, run_check},
+    {&kPull, run_pull},     {&kPush, run_push},   {&kLogin, run_login},
+    {&kLogout, run_logout}, {&kLoad, run_load},   {&kSave, run_save},
+    {&kImport, run_import}, {&kCheck, run_check}, {&kVerifyLayer, run_verify_layer},
 };
 
 void complain(std::string_view command, const Error& error) {
@@ -133,7 +141,13 @@ int exit_code_for(const Error& error) {
 
 Result<std::unique_ptr<ImagesApp>> ImagesApp::create() {
   std::unique_ptr<ImagesApp> app(new ImagesApp());
-  TRY_ASSIGN(app->settings_, store::load_registry_settings(from_environment("HULL_CONFIG", "/etc/hull/hull.toml")));
+  // A file that was named must be there; the default one need not be.
+  const char* named = ::getenv("HULL_CONFIG");
+  const std::string config = named != nullptr ? named : "/etc/hull/hull.toml";
+  if (named != nullptr && !sys::exists(config)) {
+    return errorf(ErrorKind::kNotFound, "configuration {} (HULL_CONFIG): it does not exist", config);
+  }
+  TRY_ASSIGN(app->settings_, store::load_registry_settings(config));
   app->paths_.data = from_environment("HULL_ROOT", app->settings_.data_root.c_str());
   app->paths_.run = from_environment("HULL_RUN", app->settings_.run_root.c_str());
   app->paths_.default_registry = app->settings_.default_registry;

@@ -58,6 +58,8 @@ Result<void> run_save(ImagesApp& app, const Parsed& flags);
 Result<void> run_import(ImagesApp& app, const Parsed& flags);
 /// `check [--deep] [--repair]`: the store's part of `hull system check`, which executes it for the deep form.
 Result<void> run_check(ImagesApp& app, const Parsed& flags);
+/// `verify-layer DIGEST FOLDER`: one layer, for the check above when `hull` does it.
+Result<void> run_verify_layer(ImagesApp& app, const Parsed& flags);
 
 /// The whole program. `words` without the program's name.
 int images_main(std::span<const std::string_view> words);
