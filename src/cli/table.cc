@@ -52,7 +52,7 @@ Result<std::string> title_line(std::string_view format, const Listing& listing) 
   for (const std::string& field : parsed.fields()) {
     const Value* title = titles.find(field);
     if (!plain.empty()) plain += '\t';
-    plain += title != nullptr ? *title->if_string() : field;
+    plain += title != nullptr && title->if_string() != nullptr ? *title->if_string() : field;
   }
   return plain;
 }

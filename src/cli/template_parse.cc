@@ -231,14 +231,15 @@ class ActionParser {
     }
     std::string_view number = text_.substr(at_, end - at_);
     if (number.starts_with('+')) number.remove_prefix(1);
-    const char* last = number.data() + number.size();
+    const char* first = number.data();
+    const char* last = first + number.size();
     int64_t whole = 0;
-    if (const auto [rest, error] = std::from_chars(number.data(), last, whole); error == std::errc() && rest == last) {
+    if (const auto [rest, error] = std::from_chars(first, last, whole); error == std::errc() && rest == last) {
       at_ = end;
       return Value(whole);
     }
     double real = 0;
-    if (const auto [rest, error] = std::from_chars(number.data(), last, real); error == std::errc() && rest == last) {
+    if (const auto [rest, error] = std::from_chars(first, last, real); error == std::errc() && rest == last) {
       at_ = end;
       return Value(real);
     }

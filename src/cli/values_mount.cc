@@ -1,4 +1,5 @@
 // -v, --mount and --tmpfs.
+#include <limits.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -45,9 +46,8 @@ std::string cleaned(std::string_view path) {
 /// "./data" from here, as Docker's client has it.
 std::string absolute_source(std::string_view source) {
   if (!source.starts_with('.')) return std::string(source);
-  char* here = ::getcwd(nullptr, 0);
-  const std::string base = here == nullptr ? "" : here;
-  ::free(here);  // NOLINT(cppcoreguidelines-no-malloc): getcwd allocates it
+  std::array<char, PATH_MAX> here{};
+  const std::string base = ::getcwd(here.data(), here.size()) == nullptr ? "" : here.data();
   return cleaned(base + "/" + std::string(source));
 }
 
