@@ -290,7 +290,7 @@ def programs(setting):
     """How fast the command line answers, and how large the programs are, stripped."""
     if not setting.has_hull():
         return {"error": "hull is not built"}
-    results = {"start": measure([Case("hull version", [setting.bin / "hull", "version", "--client"],
+    results = {"start": measure([Case("hull version", [setting.bin / "hull", "version"],
                                       environment=setting.hull_environment())], setting.runs(100), setting.warmup(5))}
     sizes = {}
     for name in ("hull", "hull-oci", "hull-monitor", "hull-images"):

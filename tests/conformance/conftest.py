@@ -1,6 +1,7 @@
 """What the foreign engines run on: hull-oci, and one image of busybox."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -27,13 +28,21 @@ def archive(tmp_path_factory):
     return folder / "busybox.tar"
 
 
+def foreign_cgroups():
+    """Cgroups of Docker, Podman and containerd; Hull's own tests may run beside these."""
+    return {path for path in instances.cgroup_folders() if re.search(r"/(docker|libpod[^/]*|default|machine)/", path)}
+
+
+def foreign_mounts():
+    return {path for path in instances.mounts_under("/") if re.search(r"/hull-(docker|podman|containerd)-", path)}
+
+
 @pytest.fixture(scope="module")
 def leftovers():
     """Cgroups and mounts that a foreign engine with our runtime leaves behind fail the file that made them."""
-    before = set(instances.cgroup_folders()), set(instances.mounts_under("/"))
+    cgroups_before, mounts_before = foreign_cgroups(), foreign_mounts()
     yield
-    cgroups = sorted(set(instances.cgroup_folders()) - before[0])
-    mounts = sorted(set(instances.mounts_under("/")) - before[1])
+    cgroups, mounts = sorted(foreign_cgroups() - cgroups_before), sorted(foreign_mounts() - mounts_before)
     assert not cgroups and not mounts, f"left behind: cgroups {cgroups}, mounts {mounts}"
 
 
