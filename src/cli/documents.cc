@@ -78,15 +78,20 @@ Result<Value> network_document(engine::Engine& engine, std::string_view wanted) 
                   "networks come with a later version of Hull)",
                   wanted);
   }
-  const engine::Settings& settings = engine.settings();
+  const bool is_bridge = network->name == "bridge";
+  engine::Engine::BridgeNetwork bridge;
+  if (is_bridge) {
+    TRY_ASSIGN(bridge, engine.bridge_network());
+  }
   Value out = Value::object();
   out.set("Name", network->name).set("Id", network_id(network->name)).set("Scope", "local");
-  out.set("Driver", network->driver).set("EnableIPv4", network->name == "bridge");
-  out.set("EnableIPv6", network->name == "bridge" && !settings.bridge_subnet6.empty());
+  out.set("Driver", network->driver).set("EnableIPv4", is_bridge).set("EnableIPv6", bridge.network.subnet6.has_value());
   Value subnets = Value::array();
-  for (const std::string& subnet : {settings.bridge_subnet, settings.bridge_subnet6}) {
-    if (network->name == "bridge" && !subnet.empty()) subnets.push(Value::object().set("Subnet", subnet));
-  }
+  const auto add_subnet = [&](const net::Subnet& subnet, const net::IpAddress& gateway) {
+    subnets.push(Value::object().set("Subnet", subnet.str()).set("Gateway", gateway.str()));
+  };
+  if (is_bridge) add_subnet(bridge.network.subnet4, bridge.network.gateway4);
+  if (bridge.network.subnet6 && bridge.network.gateway6) add_subnet(*bridge.network.subnet6, *bridge.network.gateway6);
   out.set("IPAM", Value::object().set("Driver", "default").set("Options", Value()).set("Config", std::move(subnets)));
   out.set("Internal", false);
   engine::ListFilter filter;
@@ -94,13 +99,22 @@ Result<Value> network_document(engine::Engine& engine, std::string_view wanted) 
   TRY_ASSIGN(const auto workloads, engine.list(filter));
   Value members = Value::object();
   for (const auto& one : workloads) {
-    if (one.network == network->name) members.set(one.id, Value::object().set("Name", one.name));
+    if (one.network != network->name) continue;
+    Value member = Value::object();
+    member.set("Name", one.name);
+    for (const net::Endpoint& endpoint : bridge.endpoints) {
+      if (endpoint.workload_id != one.id) continue;
+      member.set("MacAddress", endpoint.mac.str());
+      member.set("IPv4Address", fmt::format("{}/{}", endpoint.ipv4.str(), endpoint.prefix4));
+      if (endpoint.ipv6) member.set("IPv6Address", fmt::format("{}/{}", endpoint.ipv6->str(), endpoint.prefix6));
+    }
+    members.set(one.id, std::move(member));
   }
   out.set("Containers", std::move(members));
   Value options = Value::object();
-  if (network->name == "bridge") {
-    options.set("com.docker.network.bridge.name", settings.bridge_name);
-    if (settings.bridge_mtu > 0) options.set("com.docker.network.driver.mtu", std::to_string(settings.bridge_mtu));
+  if (is_bridge) {
+    options.set("com.docker.network.bridge.name", bridge.network.bridge_device);
+    options.set("com.docker.network.driver.mtu", std::to_string(bridge.network.mtu));
   }
   out.set("Options", std::move(options));
   out.set("Labels", Value::object());

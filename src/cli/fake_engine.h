@@ -179,6 +179,7 @@ class FakeEngine : public engine::Engine {
   Result<engine::DiskUsage> disk_usage() override { return usage; }
   Result<store::CheckReport> check(bool, bool) override { return check_report; }
   Result<std::vector<engine::Check>> doctor() override { return checks; }
+  Result<BridgeNetwork> bridge_network() override { return BridgeNetwork(); }
   Result<std::string> info_json() override {
     return R"({"ID":"x","MemTotal":2147483648,"Plugins":{"Log":["json-file"]}})";
   }

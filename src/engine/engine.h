@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "engine/config.h"
+#include "net/network.h"
 #include "store/image_store.h"
 
 namespace hull::engine {
@@ -208,6 +209,13 @@ class Engine {
   virtual Result<DiskUsage> disk_usage() = 0;
   virtual Result<store::CheckReport> check(bool deep, bool repair) = 0;
   virtual Result<std::vector<Check>> doctor() = 0;
+  /// The default bridge network as it is on this machine (its subnets are chosen by the first call ever), and who is
+  /// on it.
+  struct BridgeNetwork {
+    net::Network network;
+    std::vector<net::Endpoint> endpoints;
+  };
+  virtual Result<BridgeNetwork> bridge_network() = 0;
   /// Docker's /info document, in the parts that apply.
   virtual Result<std::string> info_json() = 0;
   virtual std::vector<Timing> timings() const = 0;

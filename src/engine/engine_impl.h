@@ -61,6 +61,7 @@ class EngineImpl : public Engine {
   Result<DiskUsage> disk_usage() override;
   Result<store::CheckReport> check(bool deep, bool repair) override;
   Result<std::vector<Check>> doctor() override;
+  Result<BridgeNetwork> bridge_network() override;
   Result<std::string> info_json() override;
   std::vector<Timing> timings() const override { return timings_; }
 
