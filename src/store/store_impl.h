@@ -71,6 +71,7 @@ class StoreImpl final : public ImageStore {
  private:
   explicit StoreImpl(const StorePaths& paths) : paths_(paths), layout_(paths.data) {}
   Result<void> migrate();
+  Result<void> verify_afresh(const Digest& diff_id);
   Result<void> refuse_unsynced(const Image& image);
   Result<std::optional<Resolved>> resolve_name(std::string_view sql, const std::string& name, Resolved::By by);
   Result<std::vector<std::string>> layers_of(const std::string& image_id);
