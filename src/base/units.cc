@@ -138,11 +138,14 @@ std::string format_rfc3339(std::chrono::system_clock::time_point when) {
     part += 1'000'000'000;
     --seconds;
   }
-  const time_t clock = seconds;
-  tm parts{};
-  ::gmtime_r(&clock, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", parts.tm_year + 1900, parts.tm_mon + 1,
-                     parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec, part);
+  // Not gmtime_r: glibc's reads /etc/localtime first, and this is on the way of every container's start.
+  const std::chrono::sys_seconds whole{std::chrono::seconds(seconds)};
+  const auto day = std::chrono::floor<std::chrono::days>(whole);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss time(whole - day);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:09}Z", static_cast<int>(date.year()),
+                     static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()), time.hours().count(),
+                     time.minutes().count(), time.seconds().count(), part);
 }
 
 Result<std::chrono::system_clock::time_point> parse_rfc3339(std::string_view text) {

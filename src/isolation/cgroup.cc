@@ -229,34 +229,45 @@ const Cgroup::Folder* Cgroup::unified() const {
   return nullptr;
 }
 
-Result<Cgroup> Cgroup::create(const CgroupHost& host, const CgroupRequest& request,
-                              const oci::Resources* systemd_resources, pid_t pid) {
+Result<Cgroup> Cgroup::plan(const CgroupHost& host, const CgroupRequest& request) {
   Cgroup group;
   group.fixture_ = host.fixture();
-  CgroupRequest where = request;
-  if (request.systemd) {
-    TRY_ASSIGN(SystemdScope scope, start_systemd_scope(request, systemd_resources, pid));
-    group.systemd_unit_ = std::move(scope.unit);
-    where.cgroups_path = std::move(scope.cgroup);
-  }
+  group.hand_down_ = host.layout() == CgroupLayout::kUnified;
+  group.tolerate_permission_ = request.tolerate_permission;
   OwnGroups own;
-  MadeFolders made;
   for (const CgroupMount& mount : host.mounts()) {
     // Named hierarchies have no limits; name=systemd is of use only where systemd reads it.
     const bool named = mount.controllers.size() == 1 && mount.controllers.front().starts_with("name=");
     if (named && !systemd_runs()) continue;
-    TRY_ASSIGN(const std::string path, path_in(mount, where, own));
-    Result<bool> is_new = make_folders(mount, path, made);
-    if (!is_new.ok()) {
-      if (request.tolerate_permission && is_permission_error(is_new.error())) continue;
-      return std::move(is_new).error();
-    }
     Folder folder;
+    TRY_ASSIGN(folder.path, path_in(mount, request, own));
     folder.version = mount.version;
     folder.controllers = mount.controllers;
     folder.mount_path = mount.path;
-    folder.path = path;
-    if (!*is_new && !request.systemd) {
+    group.folders_.push_back(std::move(folder));
+  }
+  return group;
+}
+
+Result<void> Cgroup::make(int version) {
+  MadeFolders made;
+  for (size_t at = 0; at < folders_.size();) {
+    Folder& folder = folders_[at];
+    if (version != 0 && folder.version != version) {
+      ++at;
+      continue;
+    }
+    CgroupMount mount;
+    mount.version = folder.version;
+    mount.controllers = folder.controllers;
+    mount.path = folder.mount_path;
+    Result<bool> is_new = make_folders(mount, folder.path, made);
+    if (!is_new.ok()) {
+      if (!tolerate_permission_ || !is_permission_error(is_new.error())) return std::move(is_new).error();
+      folders_.erase(folders_.begin() + static_cast<ptrdiff_t>(at));
+      continue;
+    }
+    if (!*is_new && systemd_unit_.empty()) {
       const std::optional<std::string> inside = cgroup_files::read_optional(folder, "cgroup.procs");
       if (inside && !trimmed(*inside).empty()) {
         return errorf(ErrorKind::kConflict,
@@ -266,13 +277,28 @@ Result<Cgroup> Cgroup::create(const CgroupHost& host, const CgroupRequest& reque
       }
     }
     // In a hybrid layout the few v2 controllers are handed down when something is asked of them.
-    if (mount.version == 2 && host.layout() == CgroupLayout::kUnified) hand_down_controllers(mount, path);
-    group.folders_.push_back(std::move(folder));
+    if (folder.version == 2 && hand_down_) hand_down_controllers(mount, folder.path);
+    ++at;
   }
-  if (group.folders_.empty() && !request.tolerate_permission) {
+  if (folders_.empty() && !tolerate_permission_) {
     return Error(ErrorKind::kUnsupported, "no control group hierarchy can be used here");
   }
   made.keep();
+  return {};
+}
+
+Result<Cgroup> Cgroup::create(const CgroupHost& host, const CgroupRequest& request,
+                              const oci::Resources* systemd_resources, pid_t pid) {
+  std::string unit;
+  CgroupRequest where = request;
+  if (request.systemd) {
+    TRY_ASSIGN(SystemdScope scope, start_systemd_scope(request, systemd_resources, pid));
+    unit = std::move(scope.unit);
+    where.cgroups_path = std::move(scope.cgroup);
+  }
+  TRY_ASSIGN(Cgroup group, plan(host, where));
+  group.systemd_unit_ = std::move(unit);
+  TRY(group.make());
   return group;
 }
 

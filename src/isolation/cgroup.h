@@ -137,6 +137,11 @@ class Cgroup {
   /// clones first and passes the child; kUnsupported where systemd is not running.
   static Result<Cgroup> create(const CgroupHost& host, const CgroupRequest& request,
                                const oci::Resources* systemd_resources = nullptr, pid_t pid = 0);
+  /// create() in two steps, for callers that keep record() before anything is made, and that start the container's
+  /// process between the v2 folder and the v1 folders: the paths alone, nothing made yet (cgroupfs only).
+  static Result<Cgroup> plan(const CgroupHost& host, const CgroupRequest& request);
+  /// Makes the folders of a plan: of version 1 or 2 only, or all (0). On failure nothing that was made here stays.
+  Result<void> make(int version = 0);
   /// The group of a container whose record() was kept. Opens nothing yet; kCorrupt for a text that is no record.
   static Result<Cgroup> open(std::string_view record);
   /// One line of text for the state file.
@@ -220,6 +225,8 @@ class Cgroup {
   std::string systemd_unit_;
   UniqueFd v2_procs_;
   bool fixture_ = false;
+  bool hand_down_ = false;
+  bool tolerate_permission_ = false;
 };
 
 /// The huge page sizes of this host as the hugetlb controller names them: "2MB", "1GB".

@@ -46,7 +46,7 @@ class Exec {
  private:
   Result<void> find() {
     TRY_ASSIGN(folder_, open_container(options_.root, id_));
-    TRY_ASSIGN(record_, read_record(folder_.get(), id_));
+    TRY_ASSIGN(record_, read_record(folder_.get(), id_, &filter_));
     if (status_of(folder_.get(), record_) == Status::kStopped) {
       return errorf(ErrorKind::kConflict, "cannot exec in a stopped container");
     }
@@ -97,7 +97,6 @@ class Exec {
     } else if (!exec_.console_socket.empty()) {
       return errorf(ErrorKind::kInvalid, "cannot use console socket if runtime will not allocate a tty");
     }
-    TRY_ASSIGN(filter_, load_filter(folder_.get()));
     ProcessContext context;
     context.container_id = id_;
     context.own_user_namespace = plan_.become_root;

@@ -74,10 +74,21 @@ Result<void> Launch::load() {
 Result<void> Launch::make(child::Gate gate, int console) {
   TRY(load());
   TRY(reserve());
-  TRY(make_cgroup());
+  TRY(plan_cgroup());
+  TRY(compile_filter());
+  TRY(make_record());
+  // The v2 folder first: the child is cloned into it. The v1 folders are made while the child makes its namespaces.
+  if (cgroup_) {
+    auto made = cgroup_->make(2);
+    if (!made.ok()) {
+      cgroup_.reset();
+      return made;
+    }
+  }
   TRY(plan(gate, console));
   if (gate == child::Gate::kListener) TRY(make_gate());
   TRY(clone_child());
+  TRY(make_cgroup());
   TRY(set_from_outside());
   TRY(follow_to_gate());
   return announce();
@@ -125,7 +136,7 @@ Result<void> Launch::reserve() {
   return {};
 }
 
-Result<void> Launch::make_cgroup() {
+Result<void> Launch::plan_cgroup() {
   const oci::Linux* linux_config = spec_.linux_config ? &*spec_.linux_config : nullptr;
   const bool asks = linux_config != nullptr && (linux_config->resources || !linux_config->cgroups_path.empty());
   auto host = isolation::CgroupHost::detect();
@@ -134,20 +145,70 @@ Result<void> Launch::make_cgroup() {
     return {};
   }
   cgroup_host_ = std::move(*host);
-  if (options_.systemd_cgroup) return {};  // the scope needs a process: see set_from_outside
+  if (options_.systemd_cgroup) return {};  // the scope needs a process: see make_cgroup
   isolation::CgroupRequest request;
   request.container_id = create_.id;
   if (linux_config != nullptr) request.cgroups_path = linux_config->cgroups_path;
   request.tolerate_permission = record_.rootless;
-  auto made = isolation::Cgroup::create(*cgroup_host_, request);
-  if (!made.ok()) {
+  auto planned = isolation::Cgroup::plan(*cgroup_host_, request);
+  if (!planned.ok()) {
     if (record_.rootless && (linux_config == nullptr || linux_config->cgroups_path.empty())) return {};
-    return std::move(made).error();
+    return std::move(planned).error();
   }
-  cgroup_ = std::move(*made);
+  cgroup_ = std::move(*planned);
   record_.cgroup = cgroup_->record();
-  return cgroup_->apply_initial(linux_config != nullptr && linux_config->resources ? &*linux_config->resources
-                                                                                   : nullptr);
+  return {};
+}
+
+Result<void> Launch::compile_filter() {
+  if (!spec_.linux_config || !spec_.linux_config->seccomp) return {};
+  auto filter = isolation::load_seccomp(*spec_.linux_config->seccomp, filter_cache(options_));
+  if (!filter.ok()) return std::move(filter).error().context("linux.seccomp");
+  filter_ = std::move(*filter);
+  return {};
+}
+
+Result<void> Launch::make_record() {
+  TRY_ASSIGN(record_file_, create_record(folder_.get(), record_, filter_));
+  return {};
+}
+
+/// While the child makes its namespaces: the rest of its control group, the limits, and the way in.
+Result<void> Launch::make_cgroup() {
+  if (!plan_.wait_cgroup) return {};
+  const oci::Resources* resources =
+      spec_.linux_config && spec_.linux_config->resources ? &*spec_.linux_config->resources : nullptr;
+  if (options_.systemd_cgroup) {
+    isolation::CgroupRequest request;
+    request.container_id = create_.id;
+    request.systemd = true;
+    if (spec_.linux_config) request.cgroups_path = spec_.linux_config->cgroups_path;
+    TRY_ASSIGN(isolation::Cgroup made, isolation::Cgroup::create(*cgroup_host_, request, resources, record_.pid));
+    cgroup_ = std::move(made);
+    record_.cgroup = cgroup_->record();
+    TRY(replace_record(folder_.get(), record_, filter_));
+    TRY(cgroup_->apply_initial(resources));
+    return channel_.answer();
+  }
+  auto made = cgroup_->make(1);
+  if (!made.ok()) {
+    // What make() did is undone; the rest may be somebody else's and is not ours to clear.
+    const isolation::Cgroup::Folder* unified = cgroup_->unified();
+    ignore_result(sys::pidfd_signal(pidfd_.get(), SIGKILL));
+    while (::waitpid(record_.pid, nullptr, 0) < 0 && errno == EINTR) {
+    }
+    pidfd_.reset();
+    if (unified != nullptr) ::rmdir(unified->full_path().c_str());
+    cgroup_.reset();
+    return made;
+  }
+  TRY(cgroup_->apply_initial(resources));
+  TRY_ASSIGN(const isolation::CgroupJoin join, cgroup_->prepare_join());
+  auto sent = sys::send_fds(channel_.fd(), "c",
+                            std::vector<int>(join.task_fds.begin(), join.task_fds.begin() + join.task_count));
+  // A child that has failed already tells why: its report is read next.
+  if (!sent.ok() && sent.error().error_number() == EPIPE) return {};
+  return sent;
 }
 
 Result<void> Launch::plan(child::Gate gate, int console) {
@@ -160,13 +221,6 @@ Result<void> Launch::plan(child::Gate gate, int console) {
   TRY(plan_namespaces());
   TRY(plan_system());
 
-  const oci::Linux* linux_config = spec_.linux_config ? &*spec_.linux_config : nullptr;
-  if (linux_config != nullptr && linux_config->seccomp) {
-    auto filter = isolation::load_seccomp(*linux_config->seccomp, filter_cache(options_));
-    if (!filter.ok()) return std::move(filter).error().context("linux.seccomp");
-    filter_ = std::move(*filter);
-    TRY(save_filter(folder_.get(), filter_));
-  }
   ProcessContext context;
   context.container_id = create_.id;
   context.own_user_namespace = new_user_namespace_ || joined_user_namespace_;
@@ -274,11 +328,9 @@ Result<void> Launch::plan_system() {
   plan_.report_setup = (spec_.hooks && (!spec_.hooks->prestart.empty() || !spec_.hooks->create_runtime.empty())) ||
                        (spec_.linux_config && !spec_.linux_config->net_devices.empty());
   plan_.report_pivot = spec_.hooks && !spec_.hooks->create_container.empty();
-  plan_.wait_cgroup = options_.systemd_cgroup && cgroup_host_.has_value();
-  if (cgroup_) {
-    TRY_ASSIGN(const isolation::CgroupJoin join, cgroup_->prepare_join());
-    cgroup_fd_ = join.v2_dir_fd;
-    plan_.cgroup_fds = arena_.copy(std::vector<int>(join.task_fds.begin(), join.task_fds.begin() + join.task_count));
+  plan_.wait_cgroup = cgroup_.has_value() || (options_.systemd_cgroup && cgroup_host_.has_value());
+  if (cgroup_ && cgroup_->unified() != nullptr) {
+    TRY_ASSIGN(cgroup_fd_, cgroup_->unified()->dir_fd());
   }
   return {};
 }
@@ -319,7 +371,15 @@ Result<void> Launch::clone_child() {
   record_.pid = static_cast<int>(pid);
   child_end_.reset();
   fds_.clear();
-  return {};
+  if (new_user_namespace_) {
+    TRY(write_id_maps(record_.pid, maps_, nullptr));
+    TRY(channel_.answer());
+  }
+  if (plan_.stage) TRY(take_stage());
+  const auto stat = sys::process_stat(record_.pid);
+  if (!stat) return errorf(ErrorKind::kIo, "the container process ended early");
+  record_.start_time = stat->start_time;
+  return set_process(record_file_.get(), record_.pid, record_.start_time);
 }
 
 Result<void> Launch::take_stage() {
@@ -334,32 +394,8 @@ Result<void> Launch::take_stage() {
   return channel_.answer();
 }
 
-/// What the child can't do itself: maps, the systemd scope, limits and scores that need the host's rights.
+/// What the child can't do itself: limits and scores that need the host's rights.
 Result<void> Launch::set_from_outside() {
-  if (new_user_namespace_) {
-    TRY(write_id_maps(record_.pid, maps_, nullptr));
-    TRY(channel_.answer());
-  }
-  if (plan_.stage) TRY(take_stage());
-  const auto stat = sys::process_stat(record_.pid);
-  if (!stat) return errorf(ErrorKind::kIo, "the container process ended early");
-  record_.start_time = stat->start_time;
-  if (plan_.wait_cgroup) {
-    isolation::CgroupRequest request;
-    request.container_id = create_.id;
-    request.systemd = true;
-    const oci::Resources* resources = nullptr;
-    if (spec_.linux_config) {
-      request.cgroups_path = spec_.linux_config->cgroups_path;
-      if (spec_.linux_config->resources) resources = &*spec_.linux_config->resources;
-    }
-    TRY_ASSIGN(isolation::Cgroup made, isolation::Cgroup::create(*cgroup_host_, request, resources, record_.pid));
-    cgroup_ = std::move(made);
-    record_.cgroup = cgroup_->record();
-    TRY(cgroup_->apply_initial(resources));
-    TRY(channel_.answer());
-  }
-  TRY(write_record(folder_.get(), record_));
   if (spec_.process->oom_score_adj) TRY(set_oom_score(record_.pid, *spec_.process->oom_score_adj, record_.rootless));
   if (new_user_namespace_ || joined_user_namespace_) TRY(apply_rlimits(spec_.process->rlimits, record_.pid));
   if (spec_.linux_config && spec_.linux_config->intel_rdt) {
@@ -368,7 +404,7 @@ Result<void> Launch::set_from_outside() {
     record_.rdt_path = group.path();
     record_.rdt_monitor_path = group.monitor_path();
     record_.rdt_made_here = group.made_here();
-    TRY(write_record(folder_.get(), record_));
+    TRY(replace_record(folder_.get(), record_, filter_));
     TRY(group.join(record_.pid));
   }
   return {};

@@ -50,6 +50,9 @@ class Launch {
   Result<void> plan(child::Gate gate, int console);
   Result<void> plan_namespaces();
   Result<void> plan_system();
+  Result<void> plan_cgroup();
+  Result<void> compile_filter();
+  Result<void> make_record();
   Result<void> make_cgroup();
   Result<void> make_gate();
   Result<void> clone_child();
@@ -69,6 +72,7 @@ class Launch {
   UniqueFd folder_;
   bool reserved_ = false;
   Record record_;
+  UniqueFd record_file_;
   Arena arena_;
   std::vector<UniqueFd> fds_;  // what the plan names; closed after the clone
   child::ContainerPlan plan_;
@@ -94,9 +98,6 @@ Result<oci::Spec> load_spec(const std::string& bundle, const std::string& config
 Result<UniqueFd> open_proc();
 /// Writes text to a pid file as runc does: complete or absent.
 Result<void> write_pid_file(const std::string& path, pid_t pid);
-/// Keeps the filter for exec.
-Result<void> save_filter(int folder_fd, const isolation::SeccompFilter& filter);
-Result<isolation::SeccompFilter> load_filter(int folder_fd);
 /// After the first process has ended: cgroup, record, poststop hooks.
 Result<void> remove_stopped(Launch& launch, const Options& options);
 /// Where compiled filters are cached.

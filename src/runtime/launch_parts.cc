@@ -65,48 +65,6 @@ std::string filter_cache(const Options& options) {
   return options.root + "/@seccomp";
 }
 
-namespace {
-struct FilterHeader {
-  char magic[8] = {'h', 'u', 'l', 'l', 'b', 'p', 'f', '1'};
-  uint32_t flags = 0;
-  uint32_t listener = 0;
-};
-}  // namespace
-
-Result<void> save_filter(int folder_fd, const isolation::SeccompFilter& filter) {
-  if (filter.program.empty()) return {};
-  FilterHeader header;
-  header.flags = filter.flags;
-  header.listener = filter.needs_listener ? 1 : 0;
-  std::string data(reinterpret_cast<const char*>(&header), sizeof header);
-  data.append(reinterpret_cast<const char*>(filter.program.data()), filter.program.size() * sizeof(sock_filter));
-  TRY_ASSIGN(const UniqueFd file, sys::open_at(folder_fd, kSeccompFile, O_WRONLY | O_CREAT | O_EXCL, 0600));
-  return sys::write_all(file.get(), data);
-}
-
-Result<isolation::SeccompFilter> load_filter(int folder_fd) {
-  isolation::SeccompFilter filter;
-  auto data = sys::read_file_at(folder_fd, kSeccompFile, 1 << 20);
-  if (!data.ok()) {
-    if (data.error().error_number() == ENOENT) return filter;
-    return std::move(data).error();
-  }
-  FilterHeader header;
-  const FilterHeader expected;
-  if (data->size() < sizeof header || (data->size() - sizeof header) % sizeof(sock_filter) != 0) {
-    return errorf(ErrorKind::kCorrupt, "the container's stored seccomp filter is damaged");
-  }
-  std::memcpy(&header, data->data(), sizeof header);
-  if (std::memcmp(header.magic, expected.magic, sizeof header.magic) != 0) {
-    return errorf(ErrorKind::kCorrupt, "the container's stored seccomp filter is damaged");
-  }
-  filter.flags = header.flags;
-  filter.needs_listener = header.listener != 0;
-  filter.program.resize((data->size() - sizeof header) / sizeof(sock_filter));
-  std::memcpy(filter.program.data(), data->data() + sizeof header, filter.program.size() * sizeof(sock_filter));
-  return filter;
-}
-
 Result<UniqueFd> open_namespace(const oci::Namespace& entry) {
   TRY_ASSIGN(UniqueFd fd, sys::open(entry.path, O_RDONLY));
   const int type = ::ioctl(fd.get(), NS_GET_NSTYPE);

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cstdio>
 #include <cstring>
 
 #include "base/error_format.h"
@@ -71,21 +72,58 @@ Result<UniqueFd> open_container(const std::string& root, const std::string& id) 
   return folder;
 }
 
-Result<Record> read_record(int folder_fd, const std::string& id) {
-  auto text = sys::read_file_at(folder_fd, kStateFile);
-  if (!text.ok()) {
-    if (text.error().error_number() != ENOENT) return std::move(text).error();
-    // Killed before the first record, or being made right now.
-    Record record;
-    record.id = id;
-    return record;
+namespace {
+
+constexpr size_t kProcessLine = 32;  // "pid start\n", padded with spaces
+
+std::string process_line(pid_t pid, uint64_t start_time) {
+  std::string line = fmt::format("{} {}", pid, start_time);
+  line.resize(kProcessLine - 1, ' ');
+  return line + "\n";
+}
+
+struct FilterHeader {
+  char magic[8] = {'h', 'u', 'l', 'l', 'b', 'p', 'f', '1'};
+  uint32_t flags = 0;
+  uint32_t listener = 0;
+};
+
+Result<void> read_filter(std::string_view data, isolation::SeccompFilter& filter) {
+  if (data.empty()) return {};
+  FilterHeader header;
+  const FilterHeader expected;
+  if (data.size() < sizeof header || (data.size() - sizeof header) % sizeof(sock_filter) != 0 ||
+      std::memcmp(data.data(), expected.magic, sizeof expected.magic) != 0) {
+    return errorf(ErrorKind::kCorrupt, "the container's stored seccomp filter is damaged");
   }
+  std::memcpy(&header, data.data(), sizeof header);
+  filter.flags = header.flags;
+  filter.needs_listener = header.listener != 0;
+  filter.program.resize((data.size() - sizeof header) / sizeof(sock_filter));
+  std::memcpy(filter.program.data(), data.data() + sizeof header, filter.program.size() * sizeof(sock_filter));
+  return {};
+}
+
+}  // namespace
+
+Result<Record> read_record(int folder_fd, const std::string& id, isolation::SeccompFilter* filter) {
+  auto text = sys::read_file_at(folder_fd, kRecordFile);
+  if (!text.ok() && text.error().error_number() != ENOENT) return std::move(text).error();
   Record record;
-  oci::JsonReader json(*text);
+  record.id = id;
+  // Killed before the record, or being made right now.
+  if (!text.ok() || text->empty()) return record;
+  const size_t end = text->find('\n', kProcessLine);
+  unsigned long long start_time = 0;
+  if (text->size() <= kProcessLine || end == std::string::npos ||
+      std::sscanf(text->c_str(), "%d %llu", &record.pid, &start_time) != 2) {
+    return errorf(ErrorKind::kCorrupt, "record of container {}: cut short", id);
+  }
+  record.start_time = start_time;
+  if (filter != nullptr) TRY(read_filter(std::string_view(*text).substr(end + 1), *filter));
+  oci::JsonReader json(std::string_view(*text).substr(kProcessLine, end - kProcessLine));
   json.object([&](std::string_view key) {
     if (key == "id") return json.value(record.id);
-    if (key == "pid") return json.value(record.pid);
-    if (key == "startTime") return json.value(record.start_time);
     if (key == "ociVersion") return json.value(record.oci_version);
     if (key == "bundle") return json.value(record.bundle);
     if (key == "config") return json.value(record.config);
@@ -116,12 +154,12 @@ Result<Record> read_record(int folder_fd, const std::string& id) {
   return record;
 }
 
-Result<void> write_record(int folder_fd, const Record& record) {
+namespace {
+
+std::string record_text(const Record& record, const isolation::SeccompFilter& filter) {
   oci::JsonWriter json;
   json.object([&] {
     json.member("id", record.id);
-    json.member("pid", record.pid);
-    json.member("startTime", record.start_time);
     json.member("ociVersion", record.oci_version);
     json.member("bundle", record.bundle);
     if (record.config != "config.json") json.member("config", record.config);
@@ -143,7 +181,34 @@ Result<void> write_record(int folder_fd, const Record& record) {
     write_hooks(json, "poststart", record.poststart);
     write_hooks(json, "poststop", record.poststop);
   });
-  return sys::replace_file_at(folder_fd, kStateFile, std::move(json).take(), 0600, false);
+  std::string text = process_line(record.pid, record.start_time) + std::move(json).take() + "\n";
+  if (filter.program.empty()) return text;
+  FilterHeader header;
+  header.flags = filter.flags;
+  header.listener = filter.needs_listener ? 1 : 0;
+  text.append(reinterpret_cast<const char*>(&header), sizeof header);
+  text.append(reinterpret_cast<const char*>(filter.program.data()), filter.program.size() * sizeof(sock_filter));
+  return text;
+}
+
+}  // namespace
+
+Result<UniqueFd> create_record(int folder_fd, const Record& record, const isolation::SeccompFilter& filter) {
+  TRY_ASSIGN(UniqueFd file, sys::open_at(folder_fd, kRecordFile, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  TRY(sys::write_all(file.get(), record_text(record, filter)).context("write the record of the container"));
+  return file;
+}
+
+Result<void> set_process(int record_fd, pid_t pid, uint64_t start_time) {
+  const std::string line = process_line(pid, start_time);
+  if (::pwrite(record_fd, line.data(), line.size(), 0) != static_cast<ssize_t>(line.size())) {
+    return errno_error("write the record of the container");
+  }
+  return {};
+}
+
+Result<void> replace_record(int folder_fd, const Record& record, const isolation::SeccompFilter& filter) {
+  return sys::replace_file_at(folder_fd, kRecordFile, record_text(record, filter), 0600, false);
 }
 
 std::string_view to_string(Status status) {

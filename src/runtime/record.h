@@ -1,6 +1,9 @@
 #pragma once
-// What a container leaves on disk while it exists: <root>/<id>/state.json, beside it `gate` (a socket, until started)
-// and `seccomp` (the compiled filter that later processes get too).
+// What a container leaves on disk while it exists: <root>/<id>/record, beside it `gate` (a socket, until started).
+//
+// The record is one file, since every file costs: a first line of fixed size with pid and start time, which is filled
+// in when the process exists; a second line of JSON, written before anything else of the container is made, so that
+// whatever a killed runtime leaves behind can be found; then the compiled seccomp filter for later processes.
 
 #include <cstdint>
 #include <map>
@@ -8,14 +11,14 @@
 #include <vector>
 
 #include "base/error.h"
+#include "isolation/seccomp.h"
 #include "oci/runtime_spec.h"
 #include "sys/root.h"
 
 namespace hull::runtime {
 
-inline constexpr const char* kStateFile = "state.json";
+inline constexpr const char* kRecordFile = "record";
 inline constexpr const char* kGateFile = "gate";
-inline constexpr const char* kSeccompFile = "seccomp";
 
 struct Record {
   std::string id;
@@ -41,9 +44,14 @@ struct Record {
 
 /// The folder <root>/<id>, opened. kNotFound "container does not exist" without one; kInvalid for a bad id.
 Result<UniqueFd> open_container(const std::string& root, const std::string& id);
-Result<Record> read_record(int folder_fd, const std::string& id);
-/// Atomic (rename), not durable: it lives in /run.
-Result<void> write_record(int folder_fd, const Record& record);
+/// `filter`, where given, gets the seccomp filter.
+Result<Record> read_record(int folder_fd, const std::string& id, isolation::SeccompFilter* filter = nullptr);
+/// Makes the record; the descriptor is for set_process. Not durable: it lives in /run.
+Result<UniqueFd> create_record(int folder_fd, const Record& record, const isolation::SeccompFilter& filter);
+/// Fills in the process.
+Result<void> set_process(int record_fd, pid_t pid, uint64_t start_time);
+/// Puts another record in its place, atomically.
+Result<void> replace_record(int folder_fd, const Record& record, const isolation::SeccompFilter& filter);
 
 enum class Status { kCreating, kCreated, kRunning, kPaused, kStopped };
 std::string_view to_string(Status status);

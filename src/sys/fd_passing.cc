@@ -13,7 +13,7 @@
 
 namespace hull::sys {
 namespace {
-constexpr size_t kMaxFds = 16;
+constexpr size_t kMaxFds = 32;
 }
 
 Result<UniqueFd> connect_unix(const std::string& path) {

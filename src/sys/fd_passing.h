@@ -18,7 +18,7 @@ struct ReceivedFds {
   std::string text;
   std::vector<UniqueFd> fds;
 };
-/// One message of at most 4,096 bytes and 16 descriptors; every descriptor is close-on-exec. Empty text is the end.
+/// One message of at most 4,096 bytes and 32 descriptors; every descriptor is close-on-exec. Empty text is the end.
 Result<ReceivedFds> receive_fds(int socket);
 
 }  // namespace hull::sys

@@ -57,6 +57,34 @@ void set_names(const ContainerPlan& plan) {
   }
 }
 
+/// The parent's byte, with the files that take us into the v1 groups.
+void receive_cgroups() {
+  constexpr size_t kMost = 32;
+  char byte = 0;
+  iovec data{&byte, 1};
+  alignas(cmsghdr) char control[CMSG_SPACE(kMost * sizeof(int))];
+  msghdr message;
+  message.msg_name = nullptr;
+  message.msg_namelen = 0;
+  message.msg_iov = &data;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  message.msg_flags = 0;
+  long got = 0;
+  do {
+    got = raw::call(SYS_recvmsg, g_channel.fd, raw::address(&message), MSG_CMSG_CLOEXEC);
+  } while (got == -kEintr);
+  if (got != 1) raw::exit(1);
+  if (message.msg_controllen < sizeof(cmsghdr)) return;
+  const auto* header = reinterpret_cast<const cmsghdr*>(control);
+  if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) return;
+  int fds[kMost];
+  const size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+  copy_bytes(reinterpret_cast<char*>(fds), control + CMSG_LEN(0), count * sizeof(int));
+  join_cgroups({fds, count});
+}
+
 /// Waits until `start` connects; that connection is where a failed exec is told from now on.
 void wait_at_gate(const ContainerPlan& plan) {
   send(Kind::kReady, Step::kGate, 0, 0);
@@ -90,10 +118,7 @@ void run_container(ContainerPlan& plan) {
   raw::prctl(PR_SET_PDEATHSIG, 9);
   join_user_namespace(plan);
   check(raw::setsid(), Step::kSession);
-  if (plan.wait_cgroup) wait_for_parent();
-  join_cgroups(plan.cgroup_fds);
   if (plan.unshare != 0) check(raw::unshare(plan.unshare), Step::kNewNamespaces);
-  if (plan.new_cgroup_namespace) check(raw::unshare(CLONE_NEWCGROUP), Step::kCgroupNamespace);
   if (plan.time_offsets != nullptr) {
     // Files of a process that is not dumpable belong to the host's root; nobody else is in this namespace yet.
     raw::prctl(PR_SET_DUMPABLE, 1);
@@ -103,14 +128,18 @@ void run_container(ContainerPlan& plan) {
   }
   join_session_keyring(plan.process, plan.proc_fd);
   if (plan.loopback) bring_up_loopback();
-  if (plan.report_setup) {
-    send(Kind::kAtSetup, Step::kNone, 0, 0);
-    wait_for_parent();
-  }
   raw::umask(0);
   set_names(plan);
   uint32_t index = 0;
   for (const WriteStep& sysctl : plan.sysctls) write_proc(plan.proc_fd, sysctl, Step::kSysctl, index++);
+  // As late as can be: the parent makes the groups meanwhile. Their namespace must come after joining, so that the
+  // container sees its own group as "/".
+  if (plan.wait_cgroup) receive_cgroups();
+  if (plan.new_cgroup_namespace) check(raw::unshare(CLONE_NEWCGROUP), Step::kCgroupNamespace);
+  if (plan.report_setup) {
+    send(Kind::kAtSetup, Step::kNone, 0, 0);
+    wait_for_parent();
+  }
   if (plan.new_mount_namespace) {
     set_up_root(plan);
     if (plan.setup_dev) set_up_dev(plan);

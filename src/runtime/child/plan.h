@@ -246,8 +246,7 @@ struct ContainerPlan {
   bool report_setup = false;
   bool report_pivot = false;
 
-  bool wait_cgroup = false;    ///< the parent puts us into the cgroup (systemd) and says when
-  Span<const int> cgroup_fds;  ///< "tasks" files, open for writing, that take "0"
+  bool wait_cgroup = false;  ///< the parent sends a byte and the "tasks" files to join, once the cgroup exists
   bool new_cgroup_namespace = false;
   bool loopback = false;
   const char* hostname = nullptr;
