@@ -56,9 +56,9 @@ Result<std::optional<child::Report>> Channel::next() {
   ssize_t got = -1;
   do {
     got = ::recv(fd_.get(), &report, sizeof report, MSG_WAITALL);
-  } while (got < 0 && errno == EINTR);
-  // A gate connection is reset when the process dies with our byte unread.
-  if (got == 0 || (got < 0 && errno == ECONNRESET)) return std::optional<child::Report>();
+    // "Reset" comes once, before what was sent, when the process died with an answer of ours unread.
+  } while (got < 0 && (errno == EINTR || errno == ECONNRESET));
+  if (got == 0) return std::optional<child::Report>();
   if (got < 0) return errno_error("hear from the container process");
   if (got != sizeof report) return errorf(ErrorKind::kInternal, "a report of {} bytes from the container process", got);
   return std::optional<child::Report>(report);

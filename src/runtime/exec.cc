@@ -176,6 +176,14 @@ class Exec {
 
   Result<int> follow() {
     UniqueFd master;
+    if (!exec_.detach && !exec_.process.terminal && !filter_.needs_listener && exec_.pid_file.empty()) {
+      // Nobody has to be told before it ends: one wait less.
+      released_ = true;
+      TRY_ASSIGN(const int code, wait_in_foreground(pid_, pidfd_.get(), -1, false));
+      auto failed = follow_exec(channel_, pidfd_.get(), {}, {nullptr, &exec_.process, nullptr});
+      if (!failed.ok()) return std::move(failed).error();
+      return code;
+    }
     const ListenerTarget target{record_.listener_path, record_.listener_metadata, state_document(record_, "running"),
                                 pid_};
     auto followed = follow_exec(channel_, pidfd_.get(), target, {nullptr, &exec_.process, nullptr});

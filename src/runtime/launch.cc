@@ -90,8 +90,24 @@ Result<void> Launch::make(child::Gate gate, int console) {
   TRY(clone_child());
   TRY(make_cgroup());
   TRY(set_from_outside());
+  quiet_ = gate == child::Gate::kSocket && !create_.detach && !spec_.process->terminal && !spec_.hooks &&
+           !plan_.report_setup && !filter_.needs_listener;
+  if (quiet_) {
+    TRY(announce());
+    auto opened = channel_.answer();
+    if (opened.ok() || opened.error().error_number() == EPIPE) return {};
+    return opened;
+  }
   TRY(follow_to_gate());
   return announce();
+}
+
+Result<void> Launch::failure() {
+  for (;;) {
+    TRY_ASSIGN(const std::optional<child::Report> report, channel_.next());
+    if (!report) return {};
+    if (report->kind == child::Kind::kFailed) return explain(*report, messages());
+  }
 }
 
 Result<void> Launch::reserve() {
@@ -124,6 +140,10 @@ Result<void> Launch::reserve() {
   record_.rootless = options_.rootless.value_or(::geteuid() != 0);
   record_.systemd_cgroup = options_.systemd_cgroup;
   TRY_ASSIGN(record_.rootfs, resolve_rootfs(spec_, bundle_));
+  if (spec_.linux_config) {
+    const isolation::NamespaceFlags flags = isolation::namespace_flags(spec_.linux_config->namespaces);
+    record_.namespaces = flags.fresh | flags.joined;
+  }
   if (spec_.linux_config && spec_.linux_config->seccomp) {
     record_.listener_path = spec_.linux_config->seccomp->listener_path;
     record_.listener_metadata = spec_.linux_config->seccomp->listener_metadata;
@@ -258,7 +278,6 @@ Result<void> Launch::plan_namespaces() {
   if (!spec_.linux_config) return {};
   const oci::Linux& linux_config = *spec_.linux_config;
   const isolation::NamespaceFlags flags = isolation::namespace_flags(linux_config.namespaces);
-  record_.namespaces = flags.fresh | flags.joined;
   maps_ = {linux_config.uid_mappings, linux_config.gid_mappings};
   new_user_namespace_ = (flags.fresh & CLONE_NEWUSER) != 0;
   joined_user_namespace_ = (flags.joined & CLONE_NEWUSER) != 0;

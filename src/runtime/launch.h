@@ -32,6 +32,10 @@ class Launch {
   Result<void> make(child::Gate gate, int console);
   /// Lets a first process behind a socket gate run; returns when it was executed.
   Result<void> go();
+  /// For a run that nobody has to be told about before it ends (no hooks, terminal or listener): the gate is opened
+  /// beforehand, so that make() waits for nothing, and what failed, if anything, is read after the process has ended.
+  bool is_quiet() const { return quiet_; }
+  Result<void> failure();
   /// The container lives on without this object.
   void release() { released_ = true; }
 
@@ -90,6 +94,7 @@ class Launch {
   UniqueFd pidfd_;
   bool hooks_ran_ = false;
   bool released_ = false;
+  bool quiet_ = false;
 };
 
 /// The bundle's config.json, parsed and validated.

@@ -137,14 +137,17 @@ Result<int> Runtime::run(const CreateOptions& options) {
   if (pair.ours) {
     TRY_ASSIGN(master, receive_console(pair.ours.get()));
   }
-  TRY(run_start_hooks(launch.record()));
-  TRY(launch.go());
-  TRY(run_poststart_hooks(launch.record()));
+  if (!launch.is_quiet()) {
+    TRY(run_start_hooks(launch.record()));
+    TRY(launch.go());
+    TRY(run_poststart_hooks(launch.record()));
+  }
   if (options.detach) {
     launch.release();
     return 0;
   }
   TRY_ASSIGN(const int code, wait_in_foreground(launch.pid(), launch.pidfd(), master.get(), !options.no_subreaper));
+  if (launch.is_quiet()) TRY(launch.failure());
   launch.release();
   if (!options.keep) {
     auto removed = remove_stopped(launch, options_);
