@@ -245,15 +245,23 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     TRY_ASSIGN(UniqueFd control,
                launch_monitor(paths_, monitor_request(row, config, attach_input), std::move(lock), prepared.held));
     std::optional<Attachment> attachment;
+    Result<void> asked;
     if (attach_output || attach_input) {
-      TRY_ASSIGN(attachment,
-                 request_attachment(control.get(), attach_output, attach_input && config.open_stdin, config.tty, true));
-      Message owns;
-      owns.type = MessageType::kOwnsCleanup;
-      TRY(send_message(control.get(), owns));
+      auto streams =
+          request_attachment(control.get(), attach_output, attach_input && config.open_stdin, config.tty, true);
+      if (streams.ok()) {
+        attachment = std::move(*streams);
+        Message owns;
+        owns.type = MessageType::kOwnsCleanup;
+        asked = send_message(control.get(), owns);
+      } else {
+        asked = std::move(streams).error();
+      }
     }
+    // A monitor that has failed already does not take what we ask, but it has said why.
     TRY_ASSIGN(const std::optional<Message> created, receive_message(control.get()));
     if (!created) return errorf(ErrorKind::kInternal, "the monitor of container {} ended at once", row.name);
+    if (created->type != MessageType::kFailed) TRY(std::move(asked));
     if (created->type == MessageType::kFailed) return program_failure(created->text);
     mark("monitor and runtime create");
     const int pid = created->a;
