@@ -59,8 +59,8 @@ struct RestartPolicy {
   int maximum_retries = 0;
 };
 
-/// How to run one workload.
-struct Config {
+/// How to run one workload. In the order of topics, not of sizes.
+struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // What runs
   std::string image;  // as the user wrote it
   std::vector<std::string> cmd;

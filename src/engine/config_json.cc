@@ -177,9 +177,9 @@ void write_ports(JsonWriter& w, const std::vector<PortRequest>& ports) {
     by_port[fmt::format("{}/{}", port.container_port, port.protocol)].push_back(&port);
   }
   w.object("PortBindings", [&] {
-    for (const auto& [key, list] : by_port) {
-      w.array(key, [&] {
-        for (const PortRequest* port : list) {
+    for (const auto& entry : by_port) {
+      w.array(entry.first, [&] {
+        for (const PortRequest* const port : entry.second) {
           w.object([&] {
             w.member("HostIp", port->host_ip);
             std::string host;

@@ -26,7 +26,12 @@ class Copier {
   Result<void> folder(int from, int to, const std::string& path, int depth) {
     if (depth > kMaxDepth) return errorf(ErrorKind::kInvalid, "copy {}: nested more than {} deep", path, kMaxDepth);
     TRY_ASSIGN(const std::vector<std::string> names, list(from, path));
-    for (const std::string& name : names) TRY(entry(from, to, name, path.empty() ? name : path + "/" + name, depth));
+    for (const std::string& name : names) {
+      std::string inner = path;
+      if (!inner.empty()) inner += '/';
+      inner += name;
+      TRY(entry(from, to, name, inner, depth));
+    }
     struct stat info{};
     if (::fstat(from, &info) != 0) return errnof("stat {}", path);
     TRY(attributes(from, to, path));

@@ -93,7 +93,8 @@ int map_shared(sqlite3_file* file, int region, int size, int extend, void volati
 
 void allocate_shared_blocks(sqlite3* db, const std::string& path) {
   sqlite3_file* file = nullptr;
-  if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, &file) != SQLITE_OK || file->pMethods == nullptr)
+  if (sqlite3_file_control(db, "main", SQLITE_FCNTL_FILE_POINTER, static_cast<void*>(&file)) != SQLITE_OK ||
+      file->pMethods == nullptr)
     return;
   static sqlite3_io_methods methods;
   g_shared_path = path + "-shm";
@@ -222,7 +223,7 @@ Index::~Index() { sqlite3_close(db_); }
 
 Result<void> Index::add(const WorkloadRow& row, std::string_view config_json, const std::vector<std::string>& volumes) {
   TRY(execute("BEGIN IMMEDIATE"));
-  const auto insert = [&]() -> Result<void> {
+  auto insert = [&]() -> Result<void> {
     auto added = Query(db_, fmt::format("INSERT INTO workloads({}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", kColumns))
                      .bind(row.id)
                      .bind(row.name)
@@ -332,7 +333,7 @@ Result<void> Index::set_removing(std::string_view id) {
 
 Result<void> Index::remove(std::string_view id) {
   TRY(execute("BEGIN IMMEDIATE"));
-  const auto removed = [&]() -> Result<void> {
+  auto removed = [&]() -> Result<void> {
     TRY(Query(db_, "DELETE FROM volume_uses WHERE workload = ?").bind(id).run());
     TRY(Query(db_, "DELETE FROM configs WHERE id = ?").bind(id).run());
     return Query(db_, "DELETE FROM workloads WHERE id = ?").bind(id).run();

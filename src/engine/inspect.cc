@@ -110,9 +110,9 @@ void write_ports(JsonWriter& w, const Config& c, const std::vector<PublishedPort
     for (const PublishedPort& port : ports) {
       by_port[fmt::format("{}/{}", port.container_port, port.protocol)].push_back(&port);
     }
-    for (const auto& [key, list] : by_port) {
-      w.array(key, [&] {
-        for (const PublishedPort* port : list) {
+    for (const auto& entry : by_port) {
+      w.array(entry.first, [&] {
+        for (const PublishedPort* const port : entry.second) {
           w.object([&] {
             w.member("HostIp", port->host_ip);
             w.member("HostPort", fmt::format("{}", port->host_port));
