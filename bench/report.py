@@ -38,7 +38,7 @@ def timing_rows(section, work, cases):
             continue
         ratio = f"{result['median'] / ours:6.2f} x ours" if ours and name != goal[0] else " " * 13
         lines.append(f"    {name:<22} median {number(result['median']):>8} ms   min {number(result['min']):>8}   "
-                     f"p90 {number(result['p90']):>8}   {ratio}   n={result['runs']}")
+                     f"p90 {number(result['p90']):>8}   cpu {number(result['cpu']):>7}   {ratio}   n={result['runs']}")
     if ours:
         for peer, factor in goal[1]:
             matching = [name for name in cases if name.split(" ")[0] == peer and "median" in cases[name]]
