@@ -47,6 +47,21 @@ std::string json_escaped(std::string_view text) {
   return out;
 }
 
+/// Control characters made visible: what an image or a client named must not steer the reader's terminal.
+std::string printable(std::string_view text) {
+  std::string out;
+  out.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if ((byte < 0x20 && c != '\n' && c != '\t') || byte == 0x7f) {
+      out += fmt::format("\\x{:02x}", byte);
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
 std::string timestamp() {
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
@@ -69,7 +84,7 @@ void log_line(LogLevel level, std::string_view message) {
     line = fmt::format("{{\"level\":\"{}\",\"msg\":\"{}\",\"time\":\"{}\"}}\n", level_name(level),
                        json_escaped(message), timestamp());
   } else {
-    line = fmt::format("{}: {}\n", level_name(level), message);
+    line = fmt::format("{}: {}\n", level_name(level), printable(message));
   }
   // One write, so that lines of several processes do not mix; a log that can't be written is no reason to fail.
   [[maybe_unused]] const ssize_t written = ::write(g_log.fd, line.data(), line.size());
