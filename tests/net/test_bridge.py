@@ -196,7 +196,10 @@ def test_source_addresses_are_kept(hull, outside):
 def test_containers_reach_outside_through_masquerading(hull, outside):
     listener = subprocess.Popen(["nsenter", f"--net=/run/netns/{outside.name}", "busybox", "nc", "-l", "-p", "9000"],
                                 stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
-    out = hull.hull("run", "--rm", "test", "sh", "-c", "sleep 0.2; echo through | nc -w 2 192.0.2.2 9000", check=False)
+    wait_until(lambda: ":9000" in subprocess.run(["ip", "netns", "exec", outside.name, "ss", "-ltn"], capture_output=True,
+                                                 text=True).stdout, "the listener")
+    # Some seconds of open input: nc ends when its input does, and takes what is under way with it.
+    out = hull.hull("run", "--rm", "test", "sh", "-c", "(echo through; sleep 1) | nc -w 3 192.0.2.2 9000", check=False)
     assert listener.communicate(timeout=10)[0] == "through\n", out.stderr
 
 

@@ -179,7 +179,7 @@ def test_slow_hook_is_killed(runtime):
 def test_killed_create_leaves_nothing_after_delete(runtime):
     """kill -9 at any moment of create: delete --force finds and clears everything."""
     bundle = runtime.bundle(["sleep", "1000"])
-    before = set(instances.mounts_under("/"))
+    before = instances.settled_mounts()
     for delay_us in range(0, 12000, 400):
         child = subprocess.Popen(runtime.command("create", "--bundle", bundle, "victim"), stdin=subprocess.DEVNULL,
                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -189,7 +189,7 @@ def test_killed_create_leaves_nothing_after_delete(runtime):
         runtime.call("delete", "--force", "victim")
         assert runtime.call("list", "-q").stdout == ""
         assert not [path for path in instances.cgroup_folders() if f"/{runtime.cgroup}/" in path], delay_us
-    assert set(instances.mounts_under("/")) == before
+    assert instances.settled_mounts() == before
 
 
 # What the process is
@@ -393,9 +393,9 @@ def test_overlay_as_root(runtime, tmp_path):
 
     bundle = runtime.bundle(["sleep", "1000"], edit=edit)
     (bundle / "empty").mkdir()
-    before = set(instances.mounts_under("/"))
+    before = instances.settled_mounts()
     runtime.start(bundle, "o")
-    assert set(instances.mounts_under("/")) == before
+    assert instances.settled_mounts() == before
     runtime.call("exec", "o", "sh", "-c", "echo new > /made; grep ' / overlay' /proc/mounts")
     assert (tmp_path / "upper/made").read_text() == "new\n"
 

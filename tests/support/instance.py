@@ -39,6 +39,12 @@ def mounts_under(folder):
     return points[::-1]
 
 
+def settled_mounts():
+    """The host's mount points, without those of instances that other tests make and remove meanwhile."""
+    passing = ("/run/netns", "/tmp/hull-")
+    return {point for point in mounts_under("/") if not point.startswith(passing)}
+
+
 def remove_tree(folder):
     """Unmounts what is mounted below a folder, then removes it; never crosses into another file system."""
     for point in mounts_under(folder):
