@@ -91,8 +91,9 @@ Result<void> sweep(const Options& options, const Record& record, isolation::Cgro
     }
   }
   if (known_cgroup != nullptr) {
-    // Without a pid namespace of its own others may live on; with one the kernel has ended them.
-    if ((record.namespaces & CLONE_NEWPID) == 0) {
+    // Without a pid namespace of its own others may live on; with one the kernel has ended them. A create that was
+    // killed before it wrote the pid down may have left a first process that nobody else knows of.
+    if ((record.namespaces & CLONE_NEWPID) == 0 || record.pid == 0) {
       ignore_result(known_cgroup->thaw());
       ignore_result(known_cgroup->kill_all(SIGKILL));
     }
