@@ -10,6 +10,7 @@ namespace hull::engine {
 namespace {
 
 constexpr int kSchemaVersion = 1;
+constexpr int kBusyMs = 30'000;
 constexpr const char* kSchema = R"sql(
 CREATE TABLE workloads(
   id TEXT PRIMARY KEY,
@@ -105,6 +106,19 @@ void allocate_shared_blocks(sqlite3* db, const std::string& path) {
   file->pMethods = &methods;
 }
 
+/// Whoever opens the log first reads it from its start, and with commands that each open, write once and end, that is
+/// every command. SQLite's own checkpoint would never start the log anew (what was copied is only remembered in the
+/// shared file, which the next command makes afresh), so it is cut to nothing now and then.
+constexpr int kLogPages = 64;
+
+int shorten_log(void*, sqlite3* db, const char* name, int pages) {
+  if (pages < kLogPages) return SQLITE_OK;
+  sqlite3_busy_timeout(db, 0);  // a reader in the way: the next commit tries again
+  sqlite3_wal_checkpoint_v2(db, name, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  sqlite3_busy_timeout(db, kBusyMs);
+  return SQLITE_OK;
+}
+
 }  // namespace
 
 /// One prepared statement, finalized with its scope.
@@ -182,7 +196,7 @@ Result<std::unique_ptr<Index>> Index::open(const std::string& path) {
     return errorf(code == SQLITE_CANTOPEN ? ErrorKind::kNotFound : ErrorKind::kIo, "open the index {}: {}", path,
                   sqlite3_errstr(code));
   }
-  sqlite3_busy_timeout(index->db_, 30'000);
+  sqlite3_busy_timeout(index->db_, kBusyMs);
   // Write-ahead log with one sync per checkpoint: a commit costs no fsync, and a power cut can take back the last
   // commits but never half of one. A workload that is not in the index after a power cut is an unused folder that
   // `system check` removes. The log stays when the last command ends: checkpointing then would cost each command.
@@ -191,8 +205,7 @@ Result<std::unique_ptr<Index>> Index::open(const std::string& path) {
   int keep = 1;
   sqlite3_file_control(index->db_, "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
   allocate_shared_blocks(index->db_, path);
-  // The log is read from its start by whoever opens it first: kept short, that costs less than 0.1 ms.
-  sqlite3_wal_autocheckpoint(index->db_, 64);
+  sqlite3_wal_hook(index->db_, shorten_log, nullptr);
   int64_t version = 0;
   {
     Query query(index->db_, "PRAGMA user_version");

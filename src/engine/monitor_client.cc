@@ -141,6 +141,7 @@ Result<Attachment> request_attachment(int control, bool output, bool input, bool
     theirs.push_back(std::move(pipe.read_end));
   }
   std::vector<int> fds;
+  fds.reserve(theirs.size());
   for (const UniqueFd& fd : theirs) fds.push_back(fd.get());
   TRY(send_message(control, message, fds));
   attachment.control.reset(::fcntl(control, F_DUPFD_CLOEXEC, 3));

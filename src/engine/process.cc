@@ -14,8 +14,6 @@
 #include "base/error_format.h"
 #include "sys/file.h"
 
-extern char** environ;
-
 namespace hull::engine {
 
 int64_t now_ns() {

@@ -11,8 +11,6 @@
 
 #include "engine/monitor/text.h"
 
-extern char** environ;
-
 namespace hull::engine::monitor {
 namespace {
 

@@ -13,8 +13,6 @@
 #include "engine/monitor/loop.h"
 #include "engine/monitor/text.h"
 
-extern char** environ;
-
 namespace hull::engine::monitor {
 namespace {
 

@@ -17,8 +17,6 @@
 
 #include "engine/monitor/text.h"
 
-extern char** environ;
-
 namespace hull::engine::monitor {
 namespace {
 
