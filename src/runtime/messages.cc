@@ -41,6 +41,7 @@ Error explain_program(const child::Report& report, const MessageContext& context
 
 Error explain_exec(const child::Report& report, const MessageContext& context) {
   const std::string name = program(context);
+  if (name.empty()) return errorf(ErrorKind::kInvalid, "cannot start: config.json names no process");
   switch (report.error) {
     case ENOEXEC:
       return errorf(ErrorKind::kInvalid, "exec {}: exec format error", name);

@@ -240,14 +240,23 @@ class Planner {
     step.file = !S_ISDIR(info.st_mode);
     step.recursive = options.recursive_bind;
     const bool wants_idmap = options.idmap || !mount.uid_mappings.empty();
-    if (!context_.prepare) {
-      if (wants_idmap) return errorf(ErrorKind::kPermission, "id-mapped mounts need CAP_SYS_ADMIN");
+    if (wants_idmap && !context_.prepare) {
+      return errorf(ErrorKind::kPermission, "id-mapped mounts need CAP_SYS_ADMIN");
+    }
+    if (!context_.prepare || !context_.user_namespace) {
+      // Taken by the child in its turn, so that mountinfo, which the kernel sorts by age, lists the mounts in order.
       step.kind = child::MountKind::kBindPath;
       step.source = arena_.text(source);
       set_attributes(options, step);
+      if (wants_idmap) {
+        TRY_ASSIGN(UniqueFd userns, mapping_of(mount));
+        step.idmap_fd = keep(std::move(userns));
+        step.idmap_recursive = options.recursive_idmap;
+      }
       steps.push_back(step);
       return {};
     }
+    // The new user namespace may not reach the source, and may not change what is mounted there: taken here.
     TRY_ASSIGN(UniqueFd tree, sys::clone_mount(AT_FDCWD, source, options.recursive_bind));
     if (::fstat(tree.get(), &info) != 0) return errnof("bind source {}", source);
     step.file = !S_ISDIR(info.st_mode);

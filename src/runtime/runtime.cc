@@ -95,7 +95,6 @@ Result<void> Runtime::start(const std::string& id) {
     default:
       return errorf(ErrorKind::kConflict, "cannot start an already running container");
   }
-  if (record.program.empty()) return errorf(ErrorKind::kInvalid, "cannot start: config.json names no process");
   TRY_ASSIGN(const UniqueFd pidfd, sys::pidfd_open(record.pid));
   auto hooks = run_start_hooks(record);
   if (!hooks.ok()) {

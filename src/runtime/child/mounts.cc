@@ -108,11 +108,12 @@ void do_mount(int root_fd, const MountStep& mount) {
     const Fd root(raw::openat(tree.get(), ".", O_RDONLY | O_DIRECTORY));
     if (root.valid() && raw::fstat(target.get(), &info) == 0) raw::fchmod(root.get(), info.st_mode & 07777);
   }
-  if (mount.idmap_fd >= 0 && is_new) {
+  if (mount.idmap_fd >= 0) {
     mount_attr attributes{};
     attributes.attr_set = MOUNT_ATTR_IDMAP;
     attributes.userns_fd = static_cast<uint64_t>(mount.idmap_fd);
-    check(raw::mount_setattr(tree.get(), "", AT_EMPTY_PATH, &attributes), Step::kMountAttributes, mount.index);
+    check(raw::mount_setattr(tree.get(), "", AT_EMPTY_PATH | (mount.idmap_recursive ? kRecursive : 0U), &attributes),
+          Step::kMountAttributes, mount.index);
   }
   if (mount.copy_up) {
     const Fd from(open_in_root(root_fd, mount.destination, O_RDONLY | O_DIRECTORY, mount.no_links));
@@ -129,8 +130,12 @@ void do_mount(int root_fd, const MountStep& mount) {
     if ((mount.attr_set & MOUNT_ATTR_RDONLY) != 0) set_attributes_of(tree.get(), MOUNT_ATTR_RDONLY, 0, 0, false);
   }
   if (!is_new && mount.kind != MountKind::kTree && (mount.attr_set | mount.attr_clear) != 0) {
-    check(set_attributes_of(tree.get(), mount.attr_set, mount.attr_clear, 0, false), Step::kMountAttributes,
-          mount.index);
+    long changed = set_attributes_of(tree.get(), mount.attr_set, mount.attr_clear, 0, false);
+    if (changed == -kEperm) {
+      // Flags that a parent user namespace has locked stay as they are; what is added must hold.
+      changed = set_attributes_of(tree.get(), mount.attr_set, mount.attr_clear & MOUNT_ATTR__ATIME, 0, false);
+    }
+    check(changed, Step::kMountAttributes, mount.index);
   }
   if ((mount.attr_set_recursive | mount.attr_clear_recursive) != 0) {
     check(set_attributes_of(tree.get(), mount.attr_set_recursive, mount.attr_clear_recursive, 0, true),

@@ -119,14 +119,15 @@ enum class MountKind : uint8_t {
 
 struct MountStep {
   MountKind kind = MountKind::kNew;
-  bool file = false;             ///< the mount point is a file
-  bool copy_up = false;          ///< tmpcopyup
-  bool no_links = false;         ///< no component of the destination may be a symbolic link (proc, sysfs, /dev)
-  bool fallback_bind = false;    ///< sysfs and mqueue in a user namespace: bind `source` when the kernel refuses
-  bool optional = false;         ///< a failure leaves it out
-  bool recursive = false;        ///< kBindPath: with what is mounted below
-  bool keep_mode = false;        ///< a new tmpfs takes the permissions of the folder that it covers
-  int idmap_fd = -1;             ///< user namespace that maps the ids of a new mount
+  bool file = false;           ///< the mount point is a file
+  bool copy_up = false;        ///< tmpcopyup
+  bool no_links = false;       ///< no component of the destination may be a symbolic link (proc, sysfs, /dev)
+  bool fallback_bind = false;  ///< sysfs and mqueue in a user namespace: bind `source` when the kernel refuses
+  bool optional = false;       ///< a failure leaves it out
+  bool recursive = false;      ///< kBindPath: with what is mounted below
+  bool keep_mode = false;      ///< a new tmpfs takes the permissions of the folder that it covers
+  int idmap_fd = -1;           ///< user namespace that maps the ids of the mount
+  bool idmap_recursive = false;
   const char* destination = "";  ///< relative to the root, clean
   const char* type = "";
   const char* source = nullptr;
