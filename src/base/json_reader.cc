@@ -1,10 +1,10 @@
-#include "oci/json_reader.h"
+#include "base/json_reader.h"
 
 #include <charconv>
 
 #include "base/error_format.h"
 
-namespace hull::oci {
+namespace hull {
 
 namespace {
 constexpr size_t kShownTextBytes = 40;
@@ -405,4 +405,4 @@ void JsonReader::skip() {
   }
 }
 
-}  // namespace hull::oci
+}  // namespace hull

@@ -1,6 +1,6 @@
-#include "oci/json_writer.h"
+#include "base/json_writer.h"
 
-namespace hull::oci {
+namespace hull {
 
 namespace {
 /// The length of the valid UTF-8 character at the start of `text`, 0 when there is none.
@@ -101,4 +101,4 @@ void JsonWriter::quote(std::string_view text) {
   out_.push_back('"');
 }
 
-}  // namespace hull::oci
+}  // namespace hull
