@@ -30,6 +30,7 @@ Result<VmJson> parse_vm_json(std::string_view json) {
     if (key == "dataRoot") return r.value(vm.data_root);
     if (key == "kernel") return r.value(vm.kernel);
     if (key == "consoleLog") return r.value(vm.console_log);
+    if (key == "oomFile") return r.value(vm.oom_file);
     if (key == "resolveUser") return r.value(vm.resolve_user);
     if (key == "groupsAdd") return r.value(vm.groups_add);
     r.fail("unknown member");
@@ -44,6 +45,7 @@ Result<VmJson> parse_vm_json(std::string_view json) {
   TRY(check_path("scratch", vm.scratch, false));
   TRY(check_path("dataRoot", vm.data_root, false));
   TRY(check_path("consoleLog", vm.console_log, false));
+  TRY(check_path("oomFile", vm.oom_file, false));
   if (vm.memory_bytes == 0) return errorf(ErrorKind::kInvalid, "{}: memory: expected a number of bytes", kVmJsonName);
   if (vm.vcpus == 0 || vm.vcpus > kMostVcpus) {
     return errorf(ErrorKind::kInvalid, "{}: vcpus: expected 1 to {}, not {}", kVmJsonName, kMostVcpus, vm.vcpus);
@@ -66,6 +68,7 @@ std::string to_json(const VmJson& vm) {
     w.member_opt("dataRoot", vm.data_root);
     w.member_opt("kernel", vm.kernel);
     w.member_opt("consoleLog", vm.console_log);
+    w.member_opt("oomFile", vm.oom_file);
     w.member_opt("resolveUser", vm.resolve_user);
     w.member_opt("groupsAdd", vm.groups_add);
   });

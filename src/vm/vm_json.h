@@ -26,6 +26,9 @@ struct VmJson {
   std::string data_root;            ///< the engine's: its guest kernels are below (kernel_store.h)
   std::string kernel;               ///< name of one of them; "": the default
   std::string console_log;          ///< gets what the guest's kernel says
+  /// A file that is there: gets the line "oom_kill 1" when the workload met its memory limit, as a control group's
+  /// memory.events says it.
+  std::string oom_file;
   /// Who the workload runs as, looked up in the guest, in the files of its own root: the text stands in
   /// process.user.username of config.json and of exec's process document ("", "user", "uid", "user:group", "uid:gid";
   /// "" is root), the groups of --group-add here. HOME is the user's unless the environment has one. False: the

@@ -15,6 +15,7 @@ VmJson full() {
   vm.data_root = "/data";
   vm.kernel = "6.1.0-1-cloud-amd64";
   vm.console_log = "/data/workloads/x/console.log";
+  vm.oom_file = "/run/workloads/x/oom";
   vm.resolve_user = true;
   vm.groups_add = {"video", "44"};
   return vm;
