@@ -2,12 +2,12 @@
 // The guest's physical memory as the devices see it: a few regions, every access bounded. An address or length that a
 // guest chose is checked here and nowhere else; no code of a device holds a pointer that it made by adding.
 
-#include <sys/uio.h>
-
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace hull::vmm {
@@ -79,6 +79,8 @@ class GuestMemory {
       address += part;
       size -= part;
     }
+    // What was copied is what counts: the compiler may not look at the guest's bytes again.
+    std::atomic_signal_fence(std::memory_order_seq_cst);
     return true;
   }
 

@@ -29,7 +29,8 @@ struct QueueWiring {
   std::function<void()> interrupt;
 };
 
-/// All that a device gets at DRIVER_OK.
+/// All that a device gets at DRIVER_OK. The functions are called from the device's threads, and also from within
+/// activate() and deactivate(): they take no lock that the transport holds then.
 struct Activation {
   const GuestMemory* memory = nullptr;   ///< outlives the activation
   uint64_t features = 0;                 ///< negotiated; a subset of what was offered
