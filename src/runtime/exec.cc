@@ -34,16 +34,6 @@ class Exec {
   Exec(const Exec&) = delete;
   Exec& operator=(const Exec&) = delete;
 
-  Result<int> run() {
-    TRY(find());
-    TRY(join_cgroup());
-    TRY(plan());
-    TRY(clone_child());
-    TRY(set_from_outside());
-    return follow();
-  }
-
- private:
   Result<void> find() {
     TRY_ASSIGN(folder_, open_container(options_.root, id_));
     TRY_ASSIGN(record_, read_record(folder_.get(), id_, &filter_));
@@ -56,7 +46,16 @@ class Exec {
     }
     return {};
   }
+  bool is_vm() const { return record_.vm.has_value(); }
+  Result<int> run() {
+    TRY(join_cgroup());
+    TRY(plan());
+    TRY(clone_child());
+    TRY(set_from_outside());
+    return follow();
+  }
 
+ private:
   Result<void> join_cgroup() {
     if (record_.cgroup.empty()) return {};
     TRY_ASSIGN(isolation::Cgroup cgroup, isolation::Cgroup::open(record_.cgroup));
@@ -217,7 +216,10 @@ class Exec {
 }  // namespace
 
 Result<int> Runtime::exec(const std::string& id, const ExecOptions& options) {
-  return Exec(options_, id, options).run();
+  Exec exec(options_, id, options);
+  TRY(exec.find());
+  TRY(require_container(exec.is_vm(), id));
+  return exec.run();
 }
 
 }  // namespace hull::runtime

@@ -126,6 +126,7 @@ Result<void> remove_stopped(Launch& launch, const Options& options) {
 
 Result<void> Runtime::kill(const std::string& id, int signal, bool all) {
   TRY_ASSIGN(const Opened opened, open(options_, id));
+  TRY(require_container(opened.record.vm.has_value(), id));
   const bool shares_pids = (opened.record.namespaces & CLONE_NEWPID) == 0;
   if (opened.status == Status::kStopped) {
     if (all && !opened.record.cgroup.empty()) {
@@ -229,6 +230,7 @@ Result<void> Runtime::pause(const std::string& id) {
 
 Result<void> Runtime::resume(const std::string& id) {
   TRY_ASSIGN(const Opened opened, open(options_, id));
+  TRY(require_container(opened.record.vm.has_value(), id));
   TRY_ASSIGN(isolation::Cgroup cgroup, open_cgroup(opened.record));
   TRY_ASSIGN(const bool frozen, cgroup.frozen());
   if (opened.status == Status::kStopped || !frozen) {
@@ -239,6 +241,7 @@ Result<void> Runtime::resume(const std::string& id) {
 
 Result<void> Runtime::update(const std::string& id, const oci::Resources& resources) {
   TRY_ASSIGN(const Opened opened, open(options_, id));
+  TRY(require_container(opened.record.vm.has_value(), id));
   if (opened.status == Status::kStopped) return errorf(ErrorKind::kConflict, "container not running");
   TRY_ASSIGN(isolation::Cgroup cgroup, open_cgroup(opened.record));
   return cgroup.apply(resources);
@@ -251,8 +254,19 @@ Result<std::vector<int>> Runtime::processes(const std::string& id) {
   return std::vector<int>(pids.begin(), pids.end());
 }
 
+Result<void> Runtime::check(const std::string& id) {
+  TRY_ASSIGN(const Opened opened, open(options_, id));
+  return require_container(opened.record.vm.has_value(), id);
+}
+
+Result<std::optional<std::string>> Runtime::process_table(const std::string& id, const std::vector<std::string>&) {
+  TRY(check(id));
+  return std::optional<std::string>();
+}
+
 Result<std::string> Runtime::stats(const std::string& id) {
   TRY_ASSIGN(const Opened opened, open(options_, id));
+  TRY(require_container(opened.record.vm.has_value(), id));
   if (opened.status == Status::kStopped) {
     return errorf(ErrorKind::kConflict, "container with id {} is not running", id);
   }

@@ -48,6 +48,17 @@ bool read_hooks(oci::JsonReader& json, std::vector<oci::Hook>& hooks) {
   return true;
 }
 
+bool read_vm(oci::JsonReader& json, VmRecord& vm) {
+  json.object([&](std::string_view key) {
+    if (key == "memory") return json.value(vm.memory_bytes);
+    if (key == "vcpus") return json.value(vm.vcpus);
+    if (key == "hypervisor") return json.value(vm.hypervisor);
+    if (key == "emulated") return json.value(vm.emulated);
+    return false;
+  });
+  return true;
+}
+
 }  // namespace
 
 bool valid_id(std::string_view id) {
@@ -141,6 +152,7 @@ Result<Record> read_record(int folder_fd, const std::string& id, isolation::Secc
     if (key == "rdtMonitorPath") return json.value(record.rdt_monitor_path);
     if (key == "rdtMadeHere") return json.value(record.rdt_made_here);
     if (key == "annotations") return json.value(record.annotations);
+    if (key == "vm") return read_vm(json, record.vm.emplace());
     if (key == "startContainer") return read_hooks(json, record.start_container);
     if (key == "poststart") return read_hooks(json, record.poststart);
     if (key == "poststop") return read_hooks(json, record.poststop);
@@ -177,6 +189,14 @@ std::string record_text(const Record& record, const isolation::SeccompFilter& fi
     json.member_opt("rdtMonitorPath", record.rdt_monitor_path);
     json.member_opt("rdtMadeHere", record.rdt_made_here);
     json.member_opt("annotations", record.annotations);
+    if (record.vm) {
+      json.object("vm", [&] {
+        json.member("memory", record.vm->memory_bytes);
+        json.member("vcpus", record.vm->vcpus);
+        json.member("hypervisor", record.vm->hypervisor);
+        json.member_opt("emulated", record.vm->emulated);
+      });
+    }
     write_hooks(json, "startContainer", record.start_container);
     write_hooks(json, "poststart", record.poststart);
     write_hooks(json, "poststop", record.poststop);

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +20,14 @@ namespace hull::runtime {
 
 inline constexpr const char* kRecordFile = "record";
 inline constexpr const char* kGateFile = "gate";
+
+/// What a record has beside when the container is a virtual machine. pid is its supervisor's.
+struct VmRecord {
+  uint64_t memory_bytes = 0;  ///< of the machine
+  uint32_t vcpus = 0;
+  std::string hypervisor;  ///< "kvm" or "qemu"
+  bool emulated = false;   ///< no KVM: everything takes longer
+};
 
 struct Record {
   std::string id;
@@ -40,6 +49,7 @@ struct Record {
   bool rdt_made_here = false;
   std::vector<oci::Hook> poststart, poststop, start_container;
   std::map<std::string, std::string> annotations;
+  std::optional<VmRecord> vm;  ///< present: a virtual machine
 };
 
 /// The folder <root>/<id>, opened. kNotFound "container does not exist" without one; kInvalid for a bad id.

@@ -73,9 +73,16 @@ Result<void> run_poststart_hooks(const Record& record) {
 
 }  // namespace
 
+Result<void> Runtime::require_container(bool is_vm, std::string_view what) {
+  if (!is_vm) return {};
+  wants_vm_ = true;
+  return errorf(ErrorKind::kUnsupported, "{} is a virtual machine: use hull-oci-vm", what);
+}
+
 Result<void> Runtime::create(const CreateOptions& options) {
   Launch launch(options_, options);
   TRY(launch.load());
+  TRY(require_container(launch.spec().vm.has_value(), "config.json"));
   TRY_ASSIGN(const UniqueFd console, console_target(*launch.spec().process, options.console_socket, true));
   TRY(launch.make(child::Gate::kListener, console.get()));
   launch.release();
@@ -85,6 +92,7 @@ Result<void> Runtime::create(const CreateOptions& options) {
 Result<void> Runtime::start(const std::string& id) {
   TRY_ASSIGN(const UniqueFd folder, open_container(options_.root, id));
   TRY_ASSIGN(const Record record, read_record(folder.get(), id));
+  TRY(require_container(record.vm.has_value(), id));
   switch (status_of(folder.get(), record)) {
     case Status::kCreated:
       break;
@@ -119,6 +127,7 @@ Result<void> Runtime::start(const std::string& id) {
 Result<int> Runtime::run(const CreateOptions& options) {
   Launch launch(options_, options);
   TRY(launch.load());
+  TRY(require_container(launch.spec().vm.has_value(), "config.json"));
   const oci::Process& process = *launch.spec().process;
   if (process.args.empty() || process.args[0].empty()) {
     return errorf(ErrorKind::kInvalid, "config.json: process.args names nothing to run");

@@ -1,19 +1,30 @@
 #pragma once
-// hull-oci's command line: one function for each command. Each prints its result and returns the exit code, or an
-// error that main tells once.
+// The command line of hull-oci and hull-oci-vm: one function for each command. Each prints its result and returns the
+// exit code, or an error that main tells once.
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
-#include "runtime/runtime.h"
+#include "runtime/oci_runtime.h"
 
 namespace hull::runtime::command {
+
+/// Which of the two programs this is.
+struct Program {
+  std::string_view name;       ///< "hull-oci"
+  std::string_view isolation;  ///< "container" or "vm": what it makes
+  bool enters = false;         ///< its own code runs inside containers: see safe_exe.h
+  std::unique_ptr<OciRuntime> (*open)(Options options) = nullptr;
+};
 
 struct Global {
   Options options;
   bool debug = false;
+  const Program* program = nullptr;
+  OciRuntime* runtime = nullptr;
 };
 using Words = std::vector<std::string>;  // the command's name and what follows it
 
@@ -34,7 +45,9 @@ Result<int> spec(const Global& global, const Words& words);
 Result<int> features(const Global& global, const Words& words);
 Result<int> checkpoint(const Global& global, const Words& words);
 
-/// The whole program.
+/// The whole program. hull-oci becomes hull-oci-vm by exec when --isolation, config.json or the record says so.
+int main(int argc, char** argv, const Program& program);
+/// hull-oci's.
 int main(int argc, char** argv);
 
 /// Writes to standard output; a closed pipe is no failure of ours.

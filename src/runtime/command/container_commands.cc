@@ -28,16 +28,16 @@ Result<std::string> only_id(const Parsed& parsed, const char* command) {
 }
 
 /// For commands that take an id and nothing else.
-Result<std::string> id_of(const Words& words) {
+Result<std::string> id_of(const Global& global, const Words& words) {
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, {}, false));
   if (parsed.help) {
-    print(fmt::format("USAGE:\n   hull-oci {} <container-id>\n", words[0]));
+    print(fmt::format("USAGE:\n   {} {} <container-id>\n", global.program->name, words[0]));
     std::exit(0);
   }
   return only_id(parsed, words[0].c_str());
 }
 
-Result<CreateOptions> create_options(const Words& words, bool is_run) {
+Result<CreateOptions> create_options(const Global& global, const Words& words, bool is_run) {
   CreateOptions options;
   bool no_subreaper = false;
   std::vector<Flag> flags = {
@@ -57,7 +57,8 @@ Result<CreateOptions> create_options(const Words& words, bool is_run) {
   }
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print(fmt::format("USAGE:\n   hull-oci {} [command options] <container-id>\n\n{}", words[0], flags_help(flags)));
+    print(fmt::format("USAGE:\n   {} {} [command options] <container-id>\n\n{}", global.program->name, words[0],
+                      flags_help(flags)));
     std::exit(0);
   }
   TRY_ASSIGN(options.id, only_id(parsed, words[0].c_str()));
@@ -126,29 +127,29 @@ Result<int> parse_signal(std::string_view text) {
 }
 
 Result<int> create(const Global& global, const Words& words) {
-  TRY_ASSIGN(CreateOptions options, create_options(words, false));
+  TRY_ASSIGN(CreateOptions options, create_options(global, words, false));
   count_listen_fds(options);
   TRY(check_preserved(options.preserve_fds + options.listen_fds));
-  TRY(Runtime(global.options).create(options));
+  TRY(global.runtime->create(options));
   return 0;
 }
 
 Result<int> run(const Global& global, const Words& words) {
-  TRY_ASSIGN(CreateOptions options, create_options(words, true));
+  TRY_ASSIGN(CreateOptions options, create_options(global, words, true));
   count_listen_fds(options);
   TRY(check_preserved(options.preserve_fds + options.listen_fds));
-  return Runtime(global.options).run(options);
+  return global.runtime->run(options);
 }
 
 Result<int> start(const Global& global, const Words& words) {
-  TRY_ASSIGN(const std::string id, id_of(words));
-  TRY(Runtime(global.options).start(id));
+  TRY_ASSIGN(const std::string id, id_of(global, words));
+  TRY(global.runtime->start(id));
   return 0;
 }
 
 Result<int> state(const Global& global, const Words& words) {
-  TRY_ASSIGN(const std::string id, id_of(words));
-  TRY_ASSIGN(const ContainerInfo info, Runtime(global.options).state(id));
+  TRY_ASSIGN(const std::string id, id_of(global, words));
+  TRY_ASSIGN(const ContainerInfo info, global.runtime->state(id));
   oci::JsonWriter json(2);
   write_state(json, info);
   print(std::move(json).take() + "\n");
@@ -162,14 +163,15 @@ Result<int> kill(const Global& global, const Words& words) {
                                    {"regex", 'r', &regex, "not supported"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci kill [command options] <container-id> [signal]\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} kill [command options] <container-id> [signal]\n\n{}", global.program->name,
+                      flags_help(flags)));
     return 0;
   }
   if (parsed.arguments.empty() || parsed.arguments.size() > 2) {
     return errorf(ErrorKind::kInvalid, "\"kill\" requires a container id and at most one signal");
   }
   TRY_ASSIGN(const int signal, parse_signal(parsed.arguments.size() == 2 ? parsed.arguments[1] : "SIGTERM"));
-  TRY(Runtime(global.options).kill(parsed.arguments[0], signal, all));
+  TRY(global.runtime->kill(parsed.arguments[0], signal, all));
   return 0;
 }
 
@@ -178,11 +180,12 @@ Result<int> remove(const Global& global, const Words& words) {
   const std::vector<Flag> flags = {{"force", 'f', &force, "kill the container if it still runs"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci delete [command options] <container-id>\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} delete [command options] <container-id>\n\n{}", global.program->name,
+                      flags_help(flags)));
     return 0;
   }
   TRY_ASSIGN(const std::string id, only_id(parsed, "delete"));
-  TRY(Runtime(global.options).remove(id, force));
+  TRY(global.runtime->remove(id, force));
   return 0;
 }
 
@@ -193,10 +196,10 @@ Result<int> list(const Global& global, const Words& words) {
                                    {"quiet", 'q', &quiet, "only container ids"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci list [command options]\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} list [command options]\n\n{}", global.program->name, flags_help(flags)));
     return 0;
   }
-  TRY_ASSIGN(const std::vector<ContainerInfo> all, Runtime(global.options).list());
+  TRY_ASSIGN(const std::vector<ContainerInfo> all, global.runtime->list());
   std::string out;
   if (quiet) {
     for (const ContainerInfo& info : all) out += info.state.id + "\n";
@@ -231,10 +234,19 @@ Result<int> ps(const Global& global, const Words& words) {
   const std::vector<Flag> flags = {{"format", 'f', &format, "table or json"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, true));
   if (parsed.help || parsed.arguments.empty()) {
-    print("USAGE:\n   hull-oci ps [command options] <container-id> [ps options]\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} ps [command options] <container-id> [ps options]\n\n{}", global.program->name,
+                      flags_help(flags)));
     return parsed.help ? 0 : 1;
   }
-  TRY_ASSIGN(const std::vector<int> pids, Runtime(global.options).processes(parsed.arguments[0]));
+  if (format == "table") {
+    const std::vector<std::string> ps_options(parsed.arguments.begin() + 1, parsed.arguments.end());
+    TRY_ASSIGN(const std::optional<std::string> drawn, global.runtime->process_table(parsed.arguments[0], ps_options));
+    if (drawn) {
+      print(*drawn);
+      return 0;
+    }
+  }
+  TRY_ASSIGN(const std::vector<int> pids, global.runtime->processes(parsed.arguments[0]));
   if (format == "json") {
     oci::JsonWriter json;
     json.value(pids);
@@ -294,19 +306,19 @@ Result<int> ps(const Global& global, const Words& words) {
 }
 
 Result<int> pause(const Global& global, const Words& words) {
-  TRY_ASSIGN(const std::string id, id_of(words));
-  TRY(Runtime(global.options).pause(id));
+  TRY_ASSIGN(const std::string id, id_of(global, words));
+  TRY(global.runtime->pause(id));
   return 0;
 }
 
 Result<int> resume(const Global& global, const Words& words) {
-  TRY_ASSIGN(const std::string id, id_of(words));
-  TRY(Runtime(global.options).resume(id));
+  TRY_ASSIGN(const std::string id, id_of(global, words));
+  TRY(global.runtime->resume(id));
   return 0;
 }
 
-Result<int> checkpoint(const Global&, const Words& words) {
-  return errorf(ErrorKind::kUnsupported, "{} is not supported by this release of hull-oci", words[0]);
+Result<int> checkpoint(const Global& global, const Words& words) {
+  return errorf(ErrorKind::kUnsupported, "{} is not supported by this release of {}", words[0], global.program->name);
 }
 
 }  // namespace hull::runtime::command

@@ -24,6 +24,21 @@ Result<uint32_t> parse_id(std::string_view text, const char* what) {
   return static_cast<uint32_t>(*value);
 }
 
+/// Numbers only, where nobody could look a name up inside.
+Result<void> apply_user(const std::string& user, bool by_name, ExecOptions& options) {
+  if (user.empty()) return {};
+  if (by_name) {
+    options.user = user;
+    return {};
+  }
+  const size_t colon = user.find(':');
+  TRY_ASSIGN(options.process.user.uid, parse_id(std::string_view(user).substr(0, colon), "uid"));
+  if (colon != std::string::npos) {
+    TRY_ASSIGN(options.process.user.gid, parse_id(std::string_view(user).substr(colon + 1), "gid"));
+  }
+  return {};
+}
+
 Result<void> apply(const Overrides& overrides, oci::Process& process) {
   if (!overrides.cwd.empty()) process.cwd = overrides.cwd;
   if (!overrides.apparmor.empty()) process.apparmor_profile = overrides.apparmor;
@@ -31,13 +46,6 @@ Result<void> apply(const Overrides& overrides, oci::Process& process) {
   process.terminal = overrides.tty;
   if (overrides.no_new_privs) process.no_new_privileges = true;
   process.env.insert(process.env.end(), overrides.env.begin(), overrides.env.end());
-  if (!overrides.user.empty()) {
-    const size_t colon = overrides.user.find(':');
-    TRY_ASSIGN(process.user.uid, parse_id(std::string_view(overrides.user).substr(0, colon), "uid"));
-    if (colon != std::string::npos) {
-      TRY_ASSIGN(process.user.gid, parse_id(std::string_view(overrides.user).substr(colon + 1), "gid"));
-    }
-  }
   for (const std::string& gid : overrides.gids) {
     TRY_ASSIGN(const uint32_t number, parse_id(gid, "additional gid"));
     process.user.additional_gids.push_back(number);
@@ -63,7 +71,7 @@ Result<int> exec(const Global& global, const Words& words) {
       {"cwd", 0, &overrides.cwd, "current working folder in the container"},
       {"env", 'e', &overrides.env, "set an environment variable"},
       {"tty", 't', &overrides.tty, "allocate a pseudo-terminal"},
-      {"user", 'u', &overrides.user, "uid[:gid]"},
+      {"user", 'u', &overrides.user, "uid[:gid]; a virtual machine takes names too"},
       {"additional-gids", 'g', &overrides.gids, "additional group id"},
       {"process", 'p', &overrides.process_file, "path of a process.json"},
       {"detach", 'd', &options.detach, "return when the process runs"},
@@ -78,8 +86,8 @@ Result<int> exec(const Global& global, const Words& words) {
   };
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, true));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci exec [command options] <container-id> <command> [command options]\n\n" +
-          flags_help(flags));
+    print(fmt::format("USAGE:\n   {} exec [command options] <container-id> <command> [command options]\n\n{}",
+                      global.program->name, flags_help(flags)));
     return 0;
   }
   if (parsed.arguments.empty()) return errorf(ErrorKind::kInvalid, "\"exec\" requires a minimum of 1 argument");
@@ -87,7 +95,7 @@ Result<int> exec(const Global& global, const Words& words) {
   for (int fd = 3; fd < 3 + options.preserve_fds; ++fd) {
     if (::fcntl(fd, F_GETFD) < 0) return errorf(ErrorKind::kInvalid, "--preserve-fds: descriptor {} is not open", fd);
   }
-  Runtime runtime(global.options);
+  OciRuntime& runtime = *global.runtime;
   if (!overrides.process_file.empty()) {
     TRY_ASSIGN(const std::string text, sys::read_file(overrides.process_file));
     auto process = oci::parse_process(text);
@@ -100,6 +108,7 @@ Result<int> exec(const Global& global, const Words& words) {
     if (parsed.arguments.size() < 2) return errorf(ErrorKind::kInvalid, "exec args cannot be empty");
     options.process.args.assign(parsed.arguments.begin() + 1, parsed.arguments.end());
     TRY(apply(overrides, options.process));
+    TRY(apply_user(overrides.user, runtime.resolves_users(), options));
   }
   return runtime.exec(id, options);
 }

@@ -3,11 +3,13 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstring>
 
 #include "base/error_format.h"
 #include "base/log.h"
 #include "runtime/command/commands.h"
 #include "runtime/command/flags.h"
+#include "runtime/runtime.h"
 #include "runtime/safe_exe.h"
 #include "sys/file.h"
 
@@ -47,13 +49,14 @@ constexpr std::array kCommands = {
 };
 
 constexpr std::string_view kVersionText =
-    "hull-oci version " HULL_VERSION "\ncommit: " HULL_VERSION
+    " version " HULL_VERSION "\ncommit: " HULL_VERSION
     "\nspec: 1.3.0\n+SYSTEMD +SECCOMP +CAP +APPARMOR +SELINUX +CGROUP_V1 +CGROUP_V2\n";
 
-std::string usage(const std::vector<Flag>& flags) {
-  std::string out =
-      "NAME:\n   hull-oci - Open Container Initiative runtime\n\nUSAGE:\n   hull-oci [global options] command [command "
-      "options] [arguments...]\n\nCOMMANDS:\n";
+std::string usage(const Program& program, const std::vector<Flag>& flags) {
+  std::string out = fmt::format(
+      "NAME:\n   {0} - Open Container Initiative runtime{1}\n\nUSAGE:\n   {0} [global options] command [command "
+      "options] [arguments...]\n\nCOMMANDS:\n",
+      program.name, program.isolation == "vm" ? " whose containers are virtual machines" : "");
   for (const Command& command : kCommands) out += fmt::format("   {:<12} {}\n", command.name, command.help);
   return out + "\nGLOBAL " + flags_help(flags);
 }
@@ -97,6 +100,37 @@ std::string default_root() {
                                                        : fmt::format("/tmp/hull-oci-{}", ::geteuid());
 }
 
+/// The same command by hull-oci-vm, which stands beside this program. Returns only when that fails.
+Error become_vm_program(char** argv) {
+  constexpr const char* kName = "hull-oci-vm";
+  std::vector<std::string> places;
+  if (const char* folder = ::getenv("HULL_LIBEXEC")) places.push_back(std::string(folder) + "/" + kName);
+  // Not /proc/self/exe: this may run from a protected copy, which has no place.
+  const std::string self = argv[0] == nullptr ? "" : argv[0];
+  const size_t slash = self.rfind('/');
+  if (slash != std::string::npos) places.push_back(self.substr(0, slash + 1) + kName);
+  std::string failed;
+  for (const std::string& place : places) {
+    argv[0] = const_cast<char*>(place.c_str());
+    ::execv(place.c_str(), argv);
+    failed += fmt::format("{}: {}; ", place, ::strerror(errno));
+  }
+  argv[0] = const_cast<char*>(kName);
+  ::execvp(kName, argv);
+  return errorf(ErrorKind::kUnsupported, "virtual machines need the program hull-oci-vm ({}PATH: {})", failed,
+                ::strerror(errno));
+}
+
+Result<void> check_isolation(const std::string& wanted, const Program& program) {
+  if (wanted.empty() || wanted == program.isolation) return {};
+  if (wanted != "container" && wanted != "vm") {
+    return errorf(ErrorKind::kInvalid, "invalid isolation: {} (container or vm)", wanted);
+  }
+  return errorf(ErrorKind::kUnsupported, "{} makes nothing but {}: use {}", program.name,
+                program.isolation == "vm" ? "virtual machines" : "containers",
+                wanted == "vm" ? "hull-oci-vm" : "hull-oci");
+}
+
 }  // namespace
 
 void print(std::string_view text) {
@@ -104,7 +138,7 @@ void print(std::string_view text) {
   if (!written.ok()) log_debug("{}", written.error().message());
 }
 
-int main(int argc, char** argv) {
+int main(int argc, char** argv, const Program& program) {
   // Descriptors 0 to 2 must exist, else files of ours would take their place.
   struct stat info{};
   for (int fd = 0; fd < 3; ++fd) {
@@ -112,12 +146,14 @@ int main(int argc, char** argv) {
   }
   Words words(argv, argv + argc);
   Global global;
+  global.program = &program;
   global.options.root = default_root();
   std::string log_path;
   std::string log_format;
   std::string rootless;
   bool version = false;
   std::string ignored;
+  std::string isolation;
   const std::vector<Flag> flags = {
       {"debug", 0, &global.debug, "write debug lines to the log"},
       {"log", 0, &log_path, "file for errors and warnings (default: /dev/stderr)"},
@@ -125,6 +161,7 @@ int main(int argc, char** argv) {
       {"root", 0, &global.options.root, "folder for the records of containers (default: /run/hull-oci)"},
       {"systemd-cgroup", 0, &global.options.systemd_cgroup, "make cgroups through systemd"},
       {"rootless", 0, &rootless, "true, false or auto: tolerate cgroups that may not be written"},
+      {"isolation", 0, &isolation, "container or vm (hull-oci-vm does it then)"},
       {"cgroup-manager", 0, &ignored, "cgroupfs or systemd (crun's spelling)"},
       {"criu", 0, &ignored, "accepted, not used"},
       {"version", 'v', &version, "print the version"},
@@ -134,11 +171,11 @@ int main(int argc, char** argv) {
   auto parsed = parse_flags(words, flags, true, &next);
   if (!parsed.ok()) return tell(parsed.error(), "", plain, 1);
   if (version) {
-    print(kVersionText);
+    print(fmt::format("{}{}", program.name, kVersionText));
     return 0;
   }
   if (parsed->help || parsed->arguments.empty() || parsed->arguments[0] == "help") {
-    print(usage(flags));
+    print(usage(program, flags));
     return 0;
   }
   if (ignored == "systemd") global.options.systemd_cgroup = true;
@@ -150,21 +187,36 @@ int main(int argc, char** argv) {
     char here[4096];
     if (::getcwd(here, sizeof here) != nullptr) global.options.root = std::string(here) + "/" + global.options.root;
   }
+  if (isolation == "vm" && program.isolation != "vm") return tell(become_vm_program(argv), "", *log, 1);
+  auto isolated = check_isolation(isolation, program);
+  if (!isolated.ok()) return tell(isolated.error(), "", *log, 1);
+  const std::unique_ptr<OciRuntime> runtime = program.open(global.options);
+  global.runtime = runtime.get();
   for (const Command& command : kCommands) {
     if (command.name != parsed->arguments[0]) continue;
-    if (command.enters) {
+    if (command.enters && program.enters) {
       auto safe = ensure_safe_exe(argv);
       if (!safe.ok()) return tell(safe.error(), "", *log, command.failure_code);
     }
     auto code = command.run(global, parsed->arguments);
     if (code.ok()) return *code;
+    if (runtime->wants_vm()) return tell(become_vm_program(argv), "", *log, command.failure_code);
     std::string prefix;
-    if (command.name == "create" || command.name == "run") prefix = fmt::format("hull-oci {} failed: ", command.name);
+    if (command.name == "create" || command.name == "run") {
+      prefix = fmt::format("{} {} failed: ", program.name, command.name);
+    }
     if (command.name == "exec") prefix = "exec failed: ";
     return tell(code.error(), prefix, *log, command.failure_code);
   }
-  return tell(errorf(ErrorKind::kInvalid, "no such command: {} (see hull-oci --help)", parsed->arguments[0]), "", *log,
-              1);
+  return tell(errorf(ErrorKind::kInvalid, "no such command: {} (see {} --help)", parsed->arguments[0], program.name),
+              "", *log, 1);
+}
+
+int main(int argc, char** argv) {
+  const Program program{"hull-oci", "container", true, [](Options options) -> std::unique_ptr<OciRuntime> {
+                          return std::make_unique<Runtime>(std::move(options));
+                        }};
+  return main(argc, argv, program);
 }
 
 }  // namespace hull::runtime::command

@@ -142,7 +142,8 @@ Result<int> update(const Global& global, const Words& words) {
   };
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci update [command options] <container-id>\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} update [command options] <container-id>\n\n{}", global.program->name,
+                      flags_help(flags)));
     return 0;
   }
   if (parsed.arguments.size() != 1) return errorf(ErrorKind::kInvalid, "\"update\" requires exactly 1 argument(s)");
@@ -154,6 +155,7 @@ Result<int> update(const Global& global, const Words& words) {
   if (!values.resources.empty()) {
     std::string text;
     if (values.resources == "-") {
+      TRY(global.runtime->check(parsed.arguments[0]));  // what is read here can't be read again by hull-oci-vm
       TRY_ASSIGN(text, sys::read_all(STDIN_FILENO));
     } else {
       TRY_ASSIGN(text, sys::read_file(values.resources));
@@ -164,7 +166,7 @@ Result<int> update(const Global& global, const Words& words) {
   } else {
     TRY_ASSIGN(resources, from_flags(values));
   }
-  TRY(Runtime(global.options).update(parsed.arguments[0], resources));
+  TRY(global.runtime->update(parsed.arguments[0], resources));
   return 0;
 }
 
@@ -175,7 +177,8 @@ Result<int> events(const Global& global, const Words& words) {
                                    {"interval", 0, &interval_text, "time between statistics"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci events [command options] <container-id>\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} events [command options] <container-id>\n\n{}", global.program->name,
+                      flags_help(flags)));
     return 0;
   }
   if (parsed.arguments.size() != 1) return errorf(ErrorKind::kInvalid, "\"events\" requires exactly 1 argument(s)");
@@ -185,7 +188,7 @@ Result<int> events(const Global& global, const Words& words) {
     return errorf(ErrorKind::kInvalid, "duration interval must be greater than 0 and at most a day");
   }
   const std::string& id = parsed.arguments[0];
-  Runtime runtime(global.options);
+  OciRuntime& runtime = *global.runtime;
   if (once) {
     TRY_ASSIGN(const std::string line, runtime.stats(id));
     print(line + "\n");

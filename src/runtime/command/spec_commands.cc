@@ -66,14 +66,14 @@ oci::Spec example(bool rootless) {
 
 }  // namespace
 
-Result<int> spec(const Global&, const Words& words) {
+Result<int> spec(const Global& global, const Words& words) {
   std::string bundle = ".";
   bool rootless = false;
   const std::vector<Flag> flags = {{"bundle", 'b', &bundle, "folder to write config.json to"},
                                    {"rootless", 0, &rootless, "for a user without privilege"}};
   TRY_ASSIGN(const Parsed parsed, parse_flags(words, flags, false));
   if (parsed.help) {
-    print("USAGE:\n   hull-oci spec [command options]\n\n" + flags_help(flags));
+    print(fmt::format("USAGE:\n   {} spec [command options]\n\n{}", global.program->name, flags_help(flags)));
     return 0;
   }
   const std::string path = bundle + "/config.json";
@@ -82,7 +82,8 @@ Result<int> spec(const Global&, const Words& words) {
   return 0;
 }
 
-Result<int> features(const Global&, const Words&) {
+Result<int> features(const Global& global, const Words&) {
+  const bool vm = global.program->isolation == "vm";
   oci::JsonWriter json(4);
   const std::vector<std::string> namespaces = {"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"};
   const auto enabled = [&](std::string_view name, bool value = true) {
@@ -91,8 +92,10 @@ Result<int> features(const Global&, const Words&) {
   json.object([&] {
     json.member("ociVersionMin", "1.0.0");
     json.member("ociVersionMax", oci::kRuntimeSpecVersion);
-    json.member("hooks", std::vector<std::string>{"prestart", "createRuntime", "createContainer", "startContainer",
-                                                  "poststart", "poststop"});
+    std::vector<std::string> hooks = {"prestart", "createRuntime", "startContainer", "poststart", "poststop"};
+    // It runs in a mount namespace that holds the root and is not yet the container's: a virtual machine has none.
+    if (!vm) hooks.insert(hooks.begin() + 2, "createContainer");
+    json.member("hooks", hooks);
     json.member("mountOptions", known_mount_options());
     json.object("linux", [&] {
       json.member("namespaces", namespaces);
@@ -115,9 +118,9 @@ Result<int> features(const Global&, const Words&) {
       enabled("apparmor");
       enabled("selinux");
       json.object("intelRdt", [&] {
-        json.member("enabled", true);
-        json.member("schemata", true);
-        json.member("monitoring", true);
+        json.member("enabled", !vm);
+        json.member("schemata", !vm);
+        json.member("monitoring", !vm);
       });
       json.object("memoryPolicy", [&] {
         json.member("modes",
@@ -127,10 +130,11 @@ Result<int> features(const Global&, const Words&) {
                     std::vector<std::string>{"MPOL_F_NUMA_BALANCING", "MPOL_F_RELATIVE_NODES", "MPOL_F_STATIC_NODES"});
       });
       json.object("mountExtensions", [&] { enabled("idmap"); });
-      enabled("netDevices");
+      enabled("netDevices", !vm);
     });
     json.object("annotations", [&] {
-      json.member("io.hull.rootOverlay", "true");
+      json.member("io.hull.isolation", global.program->isolation);
+      json.member("io.hull.rootOverlay", vm ? "false" : "true");
       json.member("org.opencontainers.runc.checkpoint.enabled", "false");
     });
   });
