@@ -127,11 +127,16 @@ bool Buffers::split_back(uint64_t size, Buffers* tail) {
   return true;
 }
 
-void Buffers::front(uint64_t size, std::vector<iovec>* out) const {
+void Buffers::slice(uint64_t offset, uint64_t size, std::vector<iovec>* out) const {
   for (const iovec& part : parts()) {
     if (size == 0) return;
-    const size_t now = std::min<uint64_t>(size, part.iov_len);
-    out->push_back({part.iov_base, now});
+    if (offset >= part.iov_len) {
+      offset -= part.iov_len;
+      continue;
+    }
+    const size_t now = std::min<uint64_t>(size, part.iov_len - offset);
+    out->push_back({static_cast<std::byte*>(part.iov_base) + offset, now});
+    offset = 0;
     size -= now;
   }
 }

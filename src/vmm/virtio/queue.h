@@ -43,8 +43,8 @@ class Buffers {
   void advance(uint64_t size);
   /// Moves the last `size` bytes to `tail` (which is overwritten). False when there is less.
   bool split_back(uint64_t size, Buffers* tail);
-  /// The first `size` bytes as parts, appended to `out`; nothing is consumed. Less when there is less.
-  void front(uint64_t size, std::vector<iovec>* out) const;
+  /// `size` bytes from `offset` on as parts, appended to `out`; nothing is consumed. Less when there is less.
+  void slice(uint64_t offset, uint64_t size, std::vector<iovec>* out) const;
 
   template <typename T>
   bool load(T* out) {

@@ -31,6 +31,8 @@ class QueueDevice : public VirtioDevice {
   virtual Result<void> on_activate() { return {}; }
   /// After the lanes have ended: finish or drop what is in flight.
   virtual void on_deactivate() {}
+  /// First in each lane's thread, before system calls are taken away.
+  virtual void on_thread() {}
   /// The driver kicked, or the device has just been activated.
   virtual void on_queue(size_t queue) = 0;
   /// Another descriptor; keys begin at kFirstKey.
@@ -55,6 +57,7 @@ class QueueDevice : public VirtioDevice {
 
  private:
   struct Lane final : WorkerClient {
+    void on_thread() override { device->on_thread(); }
     void on_start() override;
     void on_event(uint64_t key, uint32_t events) override;
     bool after_events() override;

@@ -368,11 +368,14 @@ TEST(Buffers, AreCutAndFilled) {
   EXPECT_TRUE(tail.empty());
   EXPECT_EQ(0u, tail.parts().size());
   std::vector<iovec> front;
-  rest.front(4, &front);
-  ASSERT_EQ(1u, front.size());
-  EXPECT_EQ(4u, front[0].iov_len);
+  rest.append(a);
+  rest.slice(8, 4, &front);
+  ASSERT_EQ(2u, front.size());
+  EXPECT_EQ(2u, front[0].iov_len);
+  EXPECT_EQ(a.data(), front[1].iov_base);
+  EXPECT_EQ(2u, front[1].iov_len);
   b.fill(std::byte{1});
-  EXPECT_EQ(10u, rest.fill_zero(100));
+  EXPECT_EQ(20u, rest.fill_zero(100));
   EXPECT_EQ(std::byte{0}, b[9]);
   ASSERT_FALSE(tail.split_back(1, &rest));
 }

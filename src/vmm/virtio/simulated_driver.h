@@ -36,7 +36,7 @@ class Memory {
   static constexpr uint64_t kBase = 0x10000;
   static constexpr uint64_t kFar = 0x1'0000'0000;
 
-  explicit Memory(uint64_t low = 4 << 20, uint64_t far = 1 << 20) {
+  explicit Memory(uint64_t low = 16 << 20, uint64_t far = 1 << 20) {
     fd_ = UniqueFd(::memfd_create("simulated", MFD_CLOEXEC));
     const uint64_t half = low / 2;
     if (::ftruncate(fd_.get(), static_cast<off_t>(low + far)) != 0) std::abort();

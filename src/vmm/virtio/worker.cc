@@ -91,6 +91,7 @@ void* Worker::main(void* self) {
   auto* worker = static_cast<Worker*>(self);
   const std::string name = "hull-" + worker->kind_;
   ::prctl(PR_SET_NAME, name.c_str());
+  worker->client_->on_thread();
   if (thread_hook != nullptr) thread_hook(worker->kind_);
   worker->run();
   return nullptr;

@@ -18,6 +18,8 @@ namespace hull::vmm {
 class WorkerClient {
  public:
   virtual ~WorkerClient() = default;
+  /// First of all, before the thread hook takes system calls away.
+  virtual void on_thread() {}
   /// Once, before any event; also when stop() was called before the thread ran, so that every started worker has
   /// looked at its queues once.
   virtual void on_start() = 0;
