@@ -1,0 +1,54 @@
+#include "vmm/cmos.h"
+
+#include <cstring>
+#include <ctime>
+
+namespace hull::vmm {
+
+namespace {
+constexpr uint8_t kStatusB24Hours = 0x02;
+constexpr uint8_t kStatusDValid = 0x80;
+
+uint8_t bcd(int value) { return static_cast<uint8_t>(value / 10 % 10 << 4 | value % 10); }
+}  // namespace
+
+uint8_t CmosClock::value(uint8_t index, int64_t seconds) {
+  struct tm utc{};
+  const time_t when = seconds;
+  ::gmtime_r(&when, &utc);
+  switch (index) {
+    case 0x00:
+      return bcd(utc.tm_sec);
+    case 0x02:
+      return bcd(utc.tm_min);
+    case 0x04:
+      return bcd(utc.tm_hour);
+    case 0x06:
+      return bcd(utc.tm_wday + 1);
+    case 0x07:
+      return bcd(utc.tm_mday);
+    case 0x08:
+      return bcd(utc.tm_mon + 1);
+    case 0x09:
+      return bcd(utc.tm_year % 100);
+    case 0x0b:
+      return kStatusB24Hours;
+    case 0x0d:
+      return kStatusDValid;
+    case 0x32:
+      return bcd((utc.tm_year + 1900) / 100);
+    default:
+      return 0;
+  }
+}
+
+void CmosClock::read(uint64_t offset, std::span<std::byte> out) {
+  std::memset(out.data(), 0, out.size());
+  if (offset == 1) out[0] = static_cast<std::byte>(value(index_.load(std::memory_order_relaxed), ::time(nullptr)));
+}
+
+void CmosClock::write(uint64_t offset, std::span<const std::byte> in) {
+  if (offset == 0) index_.store(std::to_integer<uint8_t>(in[0]) & 0x7f, std::memory_order_relaxed);
+}
+
+}  // namespace hull::vmm

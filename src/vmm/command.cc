@@ -1,0 +1,127 @@
+#include "vmm/command.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error_format.h"
+#include "base/log.h"
+#include "vmm/machine.h"
+
+namespace hull::vmm {
+
+namespace {
+int fail(int code, const std::string& message) {
+  log_error("hull-vmm: {}", message);
+  return code;
+}
+
+int usage() { return fail(kExitUsage, "usage: hull-vmm --config FILE\nhull-vmm(8) says what FILE holds"); }
+
+int exit_code(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::kNoSpace:
+      return kExitNoSpace;
+    case ErrorKind::kInvalid:
+    case ErrorKind::kNotFound:
+    case ErrorKind::kPermission:
+    case ErrorKind::kUnsupported:
+    case ErrorKind::kCorrupt:
+      return kExitBoot;
+    default:
+      return kExitFailed;
+  }
+}
+
+/// A description may come from a file, a pipe or an inherited memory file.
+Result<std::string> read_description(const std::string& path) {
+  UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!fd) return errnof("open the machine's description {}", path);
+  std::string text;
+  char buffer[16384];
+  for (;;) {
+    const ssize_t got = ::read(fd.get(), buffer, sizeof(buffer));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errnof("read the machine's description {}", path);
+    if (got == 0) return text;
+    text.append(buffer, static_cast<size_t>(got));
+    if (text.size() > 1 << 20) return errorf(ErrorKind::kInvalid, "the machine's description {} is too long", path);
+  }
+}
+
+/// Blocks the signals that end a machine and gives a descriptor to read them from. All later threads inherit the mask.
+Result<UniqueFd> take_signals() {
+  sigset_t mask;
+  sigemptyset(&mask);
+  sigaddset(&mask, SIGTERM);
+  sigaddset(&mask, SIGINT);
+  sigaddset(&mask, SIGHUP);
+  ::sigprocmask(SIG_BLOCK, &mask, nullptr);
+  struct sigaction ignore{};
+  ignore.sa_handler = SIG_IGN;
+  ::sigaction(SIGPIPE, &ignore, nullptr);
+  UniqueFd fd(::signalfd(-1, &mask, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd) return errno_error("make a signalfd");
+  return fd;
+}
+
+/// Until the machine ends or a signal comes.
+void wait_for_end(Machine& machine, int signals) {
+  pollfd watched[] = {{machine.stop_fd(), POLLIN, 0}, {signals, POLLIN, 0}};
+  for (;;) {
+    if (::poll(watched, std::size(watched), -1) < 0) continue;
+    if (watched[0].revents != 0) return;
+    if (watched[1].revents != 0) return machine.stop_control().stop(StopReason::kRequest);
+  }
+}
+
+int report(const StopControl& stop) {
+  switch (stop.reason()) {
+    case StopReason::kTripleFault:
+      return fail(kExitGuestCrash, "the guest crashed: its processor met a third fault while handling two");
+    case StopReason::kFailure:
+      return fail(kExitGuestStuck, stop.detail());
+    default:
+      log_debug("the machine ended: {}", to_string(stop.reason()));
+      return kExitEnded;
+  }
+}
+
+int run_machine(const MachineConfig& config) {
+  const Result<UniqueFd> signals = take_signals();
+  if (!signals.ok()) return fail(kExitFailed, signals.error().message());
+  Result<Kvm> kvm = Kvm::open();
+  if (!kvm.ok()) return fail(kExitNoKvm, kvm.error().message());
+  Result<std::unique_ptr<Machine>> made = Machine::create(config, std::move(kvm).value());
+  if (!made.ok()) return fail(exit_code(made.error()), made.error().message());
+  Machine& machine = **made;
+  if (const Result<void> started = machine.start(); !started.ok()) {
+    return fail(exit_code(started.error()), started.error().message());
+  }
+  wait_for_end(machine, signals->get());
+  machine.finish();
+  return report(machine.stop_control());
+}
+
+int run_config(const std::string& path) {
+  const Result<std::string> text = read_description(path);
+  if (!text.ok()) return fail(kExitUsage, text.error().message());
+  const Result<MachineConfig> config = parse_machine_config(*text);
+  if (!config.ok()) return fail(kExitUsage, fmt::format("{}: {}", path, config.error().message()));
+  return run_machine(*config);
+}
+}  // namespace
+
+int run_command(int argc, char** argv) {
+  const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
+  if (arguments.size() == 2 && arguments[0] == "--config") return run_config(std::string(arguments[1]));
+  return usage();
+}
+
+}  // namespace hull::vmm

@@ -1,0 +1,94 @@
+#pragma once
+// A whole machine: memory, processors, the small devices, the virtio devices, from a MachineConfig to its end.
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "base/unique_fd.h"
+#include "vmm/bus.h"
+#include "vmm/cmos.h"
+#include "vmm/kvm.h"
+#include "vmm/launcher.h"
+#include "vmm/machine_config.h"
+#include "vmm/machine_memory.h"
+#include "vmm/power.h"
+#include "vmm/serial.h"
+#include "vmm/stop.h"
+#include "vmm/vcpu_thread.h"
+#include "vmm/virtio/device.h"
+#include "vmm/virtio/mmio.h"
+
+namespace hull::vmm {
+
+/// What each thread of a machine calls first, before it touches anything of the guest.
+struct ThreadHooks {
+  std::function<void()> vcpu, launcher;
+};
+
+struct MachineStats {
+  uint64_t memory_bytes = 0;
+  uint64_t port_exits = 0, memory_exits = 0;
+  uint32_t vcpus = 0;
+  bool paused = false;
+};
+
+class Machine {
+ public:
+  /// Opens and makes everything; nothing of the guest runs yet. Errors say what the user can do.
+  static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, Kvm kvm);
+  /// In the order in which the guest is to find them. Before start().
+  Result<void> add_device(std::unique_ptr<VirtioDevice> device);
+  /// Loads the kernel, starts the processors.
+  Result<void> start(ThreadHooks hooks = {});
+  /// A descriptor that becomes readable when the machine has come to its end.
+  int stop_fd() const { return stop_.fd(); }
+  StopControl& stop_control() { return stop_; }
+  /// Joins all threads; when it returns nothing of the guest runs. The machine has been stopped, or is now.
+  void finish();
+
+  /// Returns when no processor runs any more.
+  void pause();
+  void resume();
+  /// Presses the power button: an ACPI event that the guest may act on or not.
+  void press_power_button();
+  MachineStats stats() const;
+  const MachineMemory& memory() const { return memory_; }
+  const std::vector<std::unique_ptr<VirtioDevice>>& devices() const { return devices_; }
+  ~Machine();
+
+ private:
+  Machine(const MachineConfig& config, Kvm kvm, Vm vm, MachineMemory memory, StopControl stop);
+  Result<void> open_files(const MachineConfig& config);
+  Result<void> add_legacy_devices(ConsoleLog log);
+  Result<void> make_processors();
+  Result<void> write_tables();
+  Result<UniqueFd> make_line(uint32_t irq);
+
+  MachineConfig config_;
+  Kvm kvm_;
+  Vm vm_;
+  MachineMemory memory_;
+  StopControl stop_;
+  PauseControl pause_;
+  Launcher launcher_;
+  Bus ports_, addresses_;
+  UniqueFd kernel_, initramfs_;
+  std::vector<UniqueFd> lines_;
+  int power_button_line_ = -1;
+  std::unique_ptr<Serial> serial_;
+  PowerRegisters power_{&stop_};
+  KeyboardController keyboard_{&stop_};
+  CmosClock clock_;
+  std::vector<std::unique_ptr<VirtioDevice>> devices_;
+  std::vector<std::unique_ptr<MmioTransport>> transports_;
+  std::vector<std::unique_ptr<VcpuThread>> processors_;
+  bool finished_ = false;
+};
+
+/// The command line that the kernel gets: the user's, and what this machine needs.
+std::string full_command_line(const MachineConfig& config);
+
+}  // namespace hull::vmm
