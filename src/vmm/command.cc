@@ -13,6 +13,7 @@
 #include "base/error_format.h"
 #include "base/log.h"
 #include "vmm/machine.h"
+#include "vmm/vhost_user_main.h"
 
 namespace hull::vmm {
 
@@ -121,6 +122,9 @@ int run_config(const std::string& path) {
 int run_command(int argc, char** argv) {
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   if (arguments.size() == 2 && arguments[0] == "--config") return run_config(std::string(arguments[1]));
+  for (const std::string_view argument : arguments) {
+    if (argument == "--vhost-user") return vhost_user_main(argc, argv);
+  }
   return usage();
 }
 

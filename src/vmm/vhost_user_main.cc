@@ -1,0 +1,140 @@
+#include "vmm/vhost_user_main.h"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/error_format.h"
+#include "base/log.h"
+#include "base/units.h"
+#include "vmm/machine_config.h"
+#include "vmm/virtio/vhost_user_backend.h"
+#include "vmm/virtio/vsock.h"
+
+namespace hull::vmm {
+
+namespace {
+
+constexpr std::string_view kUsage =
+    "usage: hull-vmm --vhost-user KIND (--socket PATH | --listen-fd N) [options of the kind]\n"
+    "  vsock  --vsock-socket PATH [--cid N]\n";
+
+/// "--name value" pairs in order; "--name" alone for the names in kSwitches.
+class Arguments {
+ public:
+  static Result<Arguments> parse(int argc, char** argv) {
+    Arguments made;
+    for (int i = 1; i < argc; ++i) {
+      const std::string name = argv[i];
+      if (!name.starts_with("--")) return errorf(ErrorKind::kInvalid, "argument {}: a flag was expected", name);
+      if (name == "--writable") {
+        made.values_[name].emplace_back();
+        continue;
+      }
+      if (i + 1 >= argc) return errorf(ErrorKind::kInvalid, "flag {} needs a value", name);
+      made.values_[name].emplace_back(argv[++i]);
+    }
+    return made;
+  }
+  std::optional<std::string> text(const std::string& name) {
+    used_.insert(name);
+    const auto found = values_.find(name);
+    if (found == values_.end()) return std::nullopt;
+    return found->second.back();
+  }
+  Result<std::string> required(const std::string& name) {
+    const auto value = text(name);
+    if (!value) return errorf(ErrorKind::kInvalid, "flag {} is missing", name);
+    return *value;
+  }
+  Result<int64_t> number(const std::string& name, int64_t fallback, int64_t lowest, int64_t highest) {
+    const auto value = text(name);
+    if (!value) return fallback;
+    return parse_int(*value, lowest, highest).context("flag " + name);
+  }
+  Result<void> all_used() const {
+    for (const auto& [name, values] : values_) {
+      if (!used_.contains(name)) return errorf(ErrorKind::kInvalid, "flag {} is unknown here", name);
+    }
+    return {};
+  }
+
+ private:
+  std::map<std::string, std::vector<std::string>> values_;
+  std::set<std::string> used_;
+};
+
+Result<std::unique_ptr<VirtioDevice>> make_vsock(Arguments* arguments) {
+  TRY_ASSIGN(const std::string path, arguments->required("--vsock-socket"));
+  // 0 to 2 and the highest have meanings of their own (virtio 1.2 clause 5.10.4).
+  TRY_ASSIGN(const int64_t cid, arguments->number("--cid", 3, 3, UINT32_MAX - 1));
+  TRY(arguments->all_used());
+  TRY_ASSIGN(VsockSocket socket, listen_vsock(path));
+  return std::unique_ptr<VirtioDevice>(
+      std::make_unique<VsockDevice>(std::move(socket), VsockOptions{.cid = static_cast<uint64_t>(cid), .connect = {}}));
+}
+
+Result<std::unique_ptr<VirtioDevice>> make_device(const std::string& kind, Arguments* arguments) {
+  if (kind == "vsock") return make_vsock(arguments);
+  return errorf(ErrorKind::kInvalid, "--vhost-user {}: there is no such device", kind);
+}
+
+Result<UniqueFd> listen_at(const std::string& path) {
+  sockaddr_un address{.sun_family = AF_UNIX};
+  if (path.size() >= sizeof address.sun_path) {
+    return errorf(ErrorKind::kInvalid, "socket {}: the path is too long", path);
+  }
+  path.copy(address.sun_path, path.size());
+  UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (!listener || ::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 ||
+      ::listen(listener.get(), 1) != 0) {
+    return errnof("listen at {}", path);
+  }
+  return listener;
+}
+
+Result<UniqueFd> listener_of(Arguments* arguments) {
+  if (const auto path = arguments->text("--socket")) return listen_at(*path);
+  TRY_ASSIGN(const int64_t fd, arguments->number("--listen-fd", -1, 0, 1 << 20));
+  if (fd < 0) return Error(ErrorKind::kInvalid, "flag --socket is missing");
+  if (::fcntl(static_cast<int>(fd), F_SETFD, FD_CLOEXEC) != 0) return errno_error("flag --listen-fd");
+  return UniqueFd(static_cast<int>(fd));
+}
+
+Result<void> serve(Arguments* arguments) {
+  TRY_ASSIGN(const std::string kind, arguments->required("--vhost-user"));
+  TRY_ASSIGN(const UniqueFd listener, listener_of(arguments));
+  TRY_ASSIGN(const std::unique_ptr<VirtioDevice> device, make_device(kind, arguments));
+  UniqueFd front_end;
+  do {
+    front_end.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  } while (!front_end && errno == EINTR);
+  if (!front_end) return errno_error("wait for the vhost-user front end");
+  return VhostUserBackend(device.get()).serve(front_end.get());
+}
+
+}  // namespace
+
+int vhost_user_main(int argc, char** argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  auto arguments = Arguments::parse(argc, argv);
+  if (!arguments.ok()) {
+    log_error("{}\n{}", arguments.error().message(), kUsage);
+    return 2;
+  }
+  const Result<void> served = serve(&*arguments);
+  if (served.ok()) return 0;
+  log_error("{}", served.error().message());
+  return served.error().kind() == ErrorKind::kInvalid ? 2 : 1;
+}
+
+}  // namespace hull::vmm
