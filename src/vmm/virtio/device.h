@@ -44,7 +44,7 @@ class VirtioDevice {
   virtual uint32_t id() const = 0;  ///< virtio device id (1 net, 2 block, ...)
   /// Device feature bits with VIRTIO_F_VERSION_1; ring features (EVENT_IDX, INDIRECT_DESC) are the device's too.
   virtual uint64_t features() const = 0;
-  /// Largest size of each queue, a power of two; its length is the number of queues.
+  /// Largest size of each queue that the transport offers, a power of two; its length is the number of queues.
   virtual std::vector<uint16_t> queue_sizes() const = 0;
   /// Reads of the configuration space; bytes beyond its end are zero. Any thread.
   virtual void read_config(uint32_t offset, std::span<std::byte> out) const = 0;

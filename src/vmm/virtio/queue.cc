@@ -25,8 +25,6 @@ constexpr uint16_t kNext = 1, kWrite = 2, kIndirectTable = 4;
 constexpr size_t kFlags = 0, kIndex = 2, kRing = 4;
 constexpr uint16_t kAvailableNoInterrupt = 1, kUsedNoNotify = 1;
 
-constexpr uint16_t kLargestQueue = 32768;
-
 uint16_t load16(const std::byte* at, std::memory_order order) {
   auto* place = reinterpret_cast<uint16_t*>(const_cast<std::byte*>(at));
   return std::atomic_ref<uint16_t>(*place).load(order);
@@ -141,10 +139,10 @@ void Buffers::slice(uint64_t offset, uint64_t size, std::vector<iovec>* out) con
   }
 }
 
-bool Queue::start(const GuestMemory* memory, const QueueAddresses& addresses, uint64_t features, uint16_t largest) {
+bool Queue::start(const GuestMemory* memory, const QueueAddresses& addresses, uint64_t features) {
   *this = Queue();
   const uint16_t size = addresses.size;
-  if (size == 0 || !std::has_single_bit(size) || size > largest || size > kLargestQueue) {
+  if (size == 0 || !std::has_single_bit(size) || size > kLargestQueue) {
     fail("queue size");
     return false;
   }

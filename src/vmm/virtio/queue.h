@@ -25,6 +25,9 @@ inline constexpr uint64_t kFeatureEventIndex = 1ull << 29;
 inline constexpr uint64_t kFeatureVersion1 = 1ull << 32;
 inline constexpr uint64_t kRingFeatures = kFeatureIndirect | kFeatureEventIndex | kFeatureVersion1;
 
+/// The largest queue that is served; QEMU's MMIO transport offers this size for every device.
+inline constexpr uint16_t kLargestQueue = 1024;
+
 /// Pieces of guest memory that are read or written in order; what was consumed is gone from the front. The framing by
 /// descriptors means nothing (clause 2.7.4.1), so devices see one run of bytes.
 class Buffers {
@@ -75,9 +78,9 @@ struct Chain {
 
 class Queue {
  public:
-  /// Where the rings are. False (and broken) when they are not: size 0 or no power of two or above `largest`, rings
+  /// Where the rings are. False (and broken) when they are not: size 0, no power of two or above kLargestQueue, rings
   /// misaligned or outside of memory. `memory` outlives the queue's use.
-  bool start(const GuestMemory* memory, const QueueAddresses& addresses, uint64_t features, uint16_t largest);
+  bool start(const GuestMemory* memory, const QueueAddresses& addresses, uint64_t features);
   /// Forgets the rings; a stopped queue gives nothing and is not broken.
   void stop();
 

@@ -11,12 +11,11 @@ namespace hull::vmm {
 Result<void> QueueDevice::activate(Activation activation) {
   activation_ = std::move(activation);
   broken_.store(false, std::memory_order_release);
-  const std::vector<uint16_t> largest = queue_sizes();
-  queues_.assign(largest.size(), Queue());
+  queues_.assign(queue_sizes().size(), Queue());
   for (size_t i = 0; i < queues_.size() && i < activation_.queues.size(); ++i) {
     const QueueAddresses& addresses = activation_.queues[i].addresses;
     if (addresses.size == 0) continue;
-    if (!queues_[i].start(activation_.memory, addresses, activation_.features, largest[i])) {
+    if (!queues_[i].start(activation_.memory, addresses, activation_.features)) {
       mark_broken(queues_[i].fault());
     }
   }

@@ -23,7 +23,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   addresses.device_ring = place(6) & ~3ull;
   addresses.next_available = data[8];
   Queue queue;
-  if (!queue.start(&guest, addresses, data[1] % 2 != 0 ? kRingFeatures : kFeatureVersion1, 128)) return 0;
+  if (!queue.start(&guest, addresses, data[1] % 2 != 0 ? kRingFeatures : kFeatureVersion1)) return 0;
   Chain chain;
   for (int i = 0; i < 300; ++i) {
     const uint8_t what = data[9 + i % 7];

@@ -29,7 +29,7 @@ class QueueTest : public testing::Test {
  protected:
   void start(uint64_t features = kAll, uint16_t size = 8) {
     ring_ = std::make_unique<Ring>(&memory_, size);
-    ASSERT_TRUE(queue_.start(&memory_.guest(), ring_->addresses, features, 256));
+    ASSERT_TRUE(queue_.start(&memory_.guest(), ring_->addresses, features));
   }
   Descriptor readable(std::string_view text) { return {memory_.place(text), static_cast<uint32_t>(text.size()), 0, 0}; }
   Descriptor writable(uint32_t size) { return {memory_.allocate(size), size, kWrite, 0}; }
@@ -78,7 +78,7 @@ TEST_F(QueueTest, IndicesWrapAround) {
   // A queue that is taken over goes on where the other stopped; here just before 16 bits end.
   ring_->addresses.next_available = 65533;
   ring_->set_available_index(65533);
-  ASSERT_TRUE(queue_.start(&memory_.guest(), ring_->addresses, kAll, 256));
+  ASSERT_TRUE(queue_.start(&memory_.guest(), ring_->addresses, kAll));
   for (int i = 0; i < 20; ++i) {
     ring_->add({readable("x")});
     Chain chain;
@@ -195,11 +195,11 @@ TEST_F(QueueTest, InterruptsAndKicksByFlags) {
 
 TEST_F(QueueTest, QueuesOfNonsenseSizeOrPlaceAreRefused) {
   Ring ring(&memory_, 8);
-  const auto refused = [&](auto change, uint16_t largest = 256) {
+  const auto refused = [&](auto change) {
     QueueAddresses addresses = ring.addresses;
     change(&addresses);
     Queue queue;
-    EXPECT_FALSE(queue.start(&memory_.guest(), addresses, kAll, largest));
+    EXPECT_FALSE(queue.start(&memory_.guest(), addresses, kAll));
     EXPECT_TRUE(queue.broken());
     Chain chain;
     EXPECT_FALSE(queue.pop(&chain));
@@ -210,7 +210,7 @@ TEST_F(QueueTest, QueuesOfNonsenseSizeOrPlaceAreRefused) {
   refused([](QueueAddresses* a) { a->size = 0; });
   refused([](QueueAddresses* a) { a->size = 7; });
   refused([](QueueAddresses* a) { a->size = 65535; });
-  refused([](QueueAddresses*) {}, 4);
+  refused([](QueueAddresses* a) { a->size = 2048; });
   refused([](QueueAddresses* a) { a->descriptors += 8; });
   refused([](QueueAddresses* a) { a->driver_ring += 1; });
   refused([](QueueAddresses* a) { a->device_ring += 2; });
@@ -328,7 +328,7 @@ TEST_F(QueueTest, BytesBeyondFourGigabytesAreBroken) {
   Memory big(64 << 20);
   Ring ring(&big, 256);
   Queue queue;
-  ASSERT_TRUE(queue.start(&big.guest(), ring.addresses, kAll, 256));
+  ASSERT_TRUE(queue.start(&big.guest(), ring.addresses, kAll));
   std::vector<Descriptor> chain(200, Descriptor{big.seam(), 32 << 20, 0, 0});
   ring.add(chain);
   Chain popped;

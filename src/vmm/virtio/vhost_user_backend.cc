@@ -9,6 +9,7 @@
 
 #include "base/error_format.h"
 #include "base/log.h"
+#include "vmm/virtio/queue.h"
 #include "vmm/virtio/worker.h"
 
 namespace hull::vmm {
@@ -211,7 +212,7 @@ Result<void> VhostUserBackend::set_vring_state(const Message& message) {
     ring->base = static_cast<uint16_t>(state.number);
     return {};
   }
-  if (state.number > device_->queue_sizes()[state.index] || !std::has_single_bit(state.number)) {
+  if (state.number > kLargestQueue || !std::has_single_bit(state.number)) {
     return errorf(ErrorKind::kInvalid, "vhost-user queue {} of size {}", state.index, state.number);
   }
   ring->size = state.number;

@@ -25,6 +25,7 @@ class VhostUserBackend {
 
   /// Handles messages until the front end goes away, which is success. A protocol violation is kInvalid.
   Result<void> serve(int socket);
+
  private:
   struct Mapping {
     Mapping(void* start, size_t size) : at(start), bytes(size) {}
