@@ -78,7 +78,7 @@ Value ps_row(const engine::WorkloadSummary& one, bool truncate, const std::strin
   row.set("Mounts", join(mounts, ","));
   row.set("LocalVolumes", std::to_string(volumes));
   row.set("Networks", one.network);
-  row.set("Isolation", one.isolation == engine::Isolation::kVm ? "vm" : "container");
+  row.set("Isolation", std::string(engine::to_string(one.isolation)));
   return row;
 }
 
@@ -110,6 +110,9 @@ Result<int> ps_main(Context& context, const Parsed& parsed) {
     rows.push_back(ps_row(one, truncate, format_size(size == sizes.end() ? 0 : size->second)));
   }
   Listing listing = {kPsColumns, {"ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"}, "ID"};
+  // Beside Docker's columns only where it tells something.
+  const auto is_vm = [](const auto& one) { return one.isolation == engine::Isolation::kVm; };
+  if (std::any_of(workloads.begin(), workloads.end(), is_vm)) listing.columns.emplace_back("Isolation");
   if (parsed.on("size")) listing.columns.emplace_back("Size");
   TRY(print_rows(context.out, listing, format, parsed.on("quiet"), parsed.on("no-trunc"), rows));
   return 0;

@@ -52,6 +52,10 @@ Result<std::string> create(Context& context, engine::Engine& engine, RunOptions&
   TRY_ASSIGN(engine::Engine::Created created, engine.create(options.config, options.pull));
   TRY(id_file.write(created.id));
   for (const std::string& warning : created.warnings) context.warn(warning);
+  if (!options.quiet) {
+    for (const std::string& notice : created.notices) context.err.print("hull: {}\n", notice);
+    context.err.flush();
+  }
   return created.id;
 }
 

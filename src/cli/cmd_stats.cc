@@ -34,6 +34,7 @@ constexpr Column kColumns[] = {
     {"NetIO", "NET I/O"},
     {"BlockIO", "BLOCK I/O"},
     {"PIDs", "PIDS"},
+    {"Isolation", "ISOLATION"},
 };
 
 /// Processor time used between two samples, in percent of one processor.
@@ -49,7 +50,7 @@ Value row_of(const std::string& asked, const engine::ContainerStats* stats, doub
   row.set("Container", asked);
   if (stats == nullptr) {
     row.set("ID", "--").set("Name", asked).set("CPUPerc", "--").set("MemUsage", "-- / --").set("MemPerc", "--");
-    row.set("NetIO", "--").set("BlockIO", "--").set("PIDs", "--");
+    row.set("NetIO", "--").set("BlockIO", "--").set("PIDs", "--").set("Isolation", "--");
     return row;
   }
   const double memory = stats->memory_limit == 0
@@ -64,6 +65,7 @@ Value row_of(const std::string& asked, const engine::ContainerStats* stats, doub
   row.set("NetIO", fmt::format("{} / {}", format_size(stats->net_rx), format_size(stats->net_tx)));
   row.set("BlockIO", fmt::format("{} / {}", format_size(stats->block_read), format_size(stats->block_write)));
   row.set("PIDs", std::to_string(stats->pids));
+  row.set("Isolation", std::string(engine::to_string(stats->isolation)));
   return row;
 }
 
@@ -126,7 +128,7 @@ class Monitor {
     // Home and clear what is below, rather than clearing first: no flicker.
     if (live && context_.out.is_terminal()) context_.out.write("\x1b[H\x1b[J");
     const Listing listing = {
-        kColumns, {"ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs"}, "ID"};
+        kColumns, {"ID", "Name", "CPUPerc", "MemUsage", "MemPerc", "NetIO", "BlockIO", "PIDs", "Isolation"}, "ID"};
     TRY(print_rows(context_.out, listing, parsed_.value("format"), false, !truncate, rows));
     context_.out.flush();
     return {};
@@ -153,7 +155,7 @@ constinit const Command kStats = {
     .summary = "Show what workloads use: processors, memory, network, disks",
     .description =
         "Measures once a second until it is interrupted.\n\nFields of templates: .Container .ID .Name "
-        ".CPUPerc .MemUsage .MemPerc .NetIO .BlockIO .PIDs",
+        ".CPUPerc .MemUsage .MemPerc .NetIO .BlockIO .PIDs .Isolation",
     .examples = "hull stats --no-stream --format 'table {{.Name}}\\t{{.MemUsage}}'\n",
     .flags = kTables,
     .most = -1,

@@ -50,6 +50,7 @@ class FakeImages : public store::ImageStore {
   Result<void> release(std::string_view) override { return {}; }
   Result<std::vector<std::string>> holders() override { return std::vector<std::string>(); }
   Result<std::vector<std::string>> lower_dirs(const store::Image&) override { return std::vector<std::string>(); }
+  Result<std::vector<std::string>> layer_blobs(const store::Image&) override { return std::vector<std::string>(); }
   void set_layer_verifier(LayerVerifier) override {}
   Result<Usage> usage() override { return Usage(); }
   Result<store::CheckReport> check(bool, bool) override { return store::CheckReport(); }
@@ -68,6 +69,7 @@ class FakeEngine : public engine::Engine {
   std::optional<Error> start_failure;
   store::CheckReport check_report;
   int exit_code = 0;
+  std::vector<std::string> notices;
   /// Gives the ends of a started workload.
   std::function<engine::Attachment()> attachment;
 
@@ -77,7 +79,7 @@ class FakeEngine : public engine::Engine {
   Result<Created> create(const engine::Config& config, engine::PullPolicy) override {
     created = config;
     calls.emplace_back("create");
-    return Created{"0123456789abcdef", {}};
+    return Created{"0123456789abcdef", {}, notices};
   }
   Result<std::optional<engine::Attachment>> start(std::string_view ref, bool out, bool in) override {
     calls.push_back(fmt::format("start {} {} {}", ref, out, in));

@@ -51,9 +51,12 @@ constexpr Flag kTable[] = {
         own_list<&RunOptions::label_files>, {.repeatable = true, .complete = Complete::kFile}),
     row(kGeneral, "annotation", 0, "KEY=VALUE", "Add an annotation to the OCI runtime configuration",
         pairs<&Config::annotations>, {.repeatable = true}),
-    row(kGeneral, "isolation", 0, "KIND", "Behind which wall it runs", set_isolation,
-        {.complete = Complete::kWords, .words = "container", .fallback = "container"}),
-    row(kGeneral, "runtime", 0, "PROGRAM", "OCI runtime to use instead of hull-oci", text<&Config::runtime>,
+    row(kGeneral, "isolation", 0, "KIND", "Behind which wall it runs: container or vm", set_isolation,
+        {.complete = Complete::kWords, .words = "container vm", .fallback = "container"}),
+    row(kGeneral, "vm", 0, "", "Run it as a virtual machine with a kernel of its own; --isolation vm", set_vm),
+    row(kGeneral, "hypervisor", 0, "NAME", "What runs the virtual machine: kvm, qemu, or auto to choose by this host",
+        set_hypervisor, {.complete = Complete::kWords, .words = "auto kvm qemu", .fallback = "hull.toml's, or auto"}),
+    row(kGeneral, "runtime", 0, "PROGRAM", "OCI runtime: hull-oci, or hull-oci-vm for --vm", text<&Config::runtime>,
         {.complete = Complete::kFile}),
     row(kProcess, "attach", 'a', "STREAM", "Attach only to these streams", set_attach,
         {.repeatable = true, .complete = Complete::kWords, .words = "stdin stdout stderr"}),
@@ -80,6 +83,8 @@ constexpr Flag kTable[] = {
         {.repeatable = true}),
     row(kFiles, "read-only", 0, "", "Mount the root file system read-only", on_off<&Config::read_only_rootfs>),
     row(kFiles, "shm-size", 0, "SIZE", "Size of /dev/shm", set_shm_size, {.kind = ValueKind::kSize, .fallback = "64m"}),
+    row(kFiles, "storage-opt", 0, "size=SIZE", "Size of the disk that a virtual machine writes to", set_storage_option,
+        {.repeatable = true, .complete = Complete::kWords, .words = "size=", .fallback = "size=10g"}),
     row(kFiles, "tmpfs", 0, "FOLDER[:OPTIONS]", "Mount a tmpfs", set_tmpfs, {.repeatable = true}),
     row(kFiles, "volume", 'v', "[SOURCE:]TARGET[:OPTIONS]", "Mount a folder of this machine or a named volume",
         set_volume, {.repeatable = true, .complete = Complete::kVolume}),
@@ -191,9 +196,7 @@ constexpr Flag kTable[] = {
     row(kLater, "health-start-period", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
     row(kLater, "health-timeout", 0, "VALUE", "In a later version", refuse_health, {.repeatable = true}),
     row(kLater, "gpus", 0, "VALUE", "In a later version", refuse_version, {.repeatable = true}),
-    row(kLater, "storage-opt", 0, "VALUE", "In a later version", refuse_version, {.repeatable = true}),
     row(kLater, "restart", 0, "POLICY", "Restart policy; only no in this version", set_restart, {.fallback = "no"}),
-    row(kLater, "vm", 0, "", "Run as a virtual machine", set_vm),
     row(kLater, "link", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
     row(kLater, "link-local-ip", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
     row(kLater, "net-alias", 0, "VALUE", "In a later version", refuse_user_networks, {.repeatable = true}),
@@ -237,11 +240,23 @@ constinit const Command kRun = {
         "they are a pseudo-terminal. Signals that the command gets go to the workload (--sig-proxy). The detach keys "
         "(ctrl-p ctrl-q) leave a workload with a terminal running and end the command.\n\n"
         "The exit code is the program's own (128 and the signal's number when a signal ended it); 125 when Hull could "
-        "not run it, 126 when the program can't be executed, 127 when it is not there.",
+        "not run it, 126 when the program can't be executed, 127 when it is not there.\n\n"
+        "With --vm the same image runs with the same flags inside a virtual machine. Its memory is what --memory says "
+        "and what the guest's kernel needs on top ([vm] memory in hull.toml without one, 1 GiB); --cpus is rounded up "
+        "to whole processors and is a limit too; what it writes goes to a disk of its own (--storage-opt size=). "
+        "Users are looked up, and --privileged, --cap-add, --sysctl, --ulimit, --tmpfs and the like mean what they say "
+        "inside its own kernel. Refused, because they can't mean the same there: --network host and container:NAME, "
+        "--pid, --ipc, --uts and --cgroupns host (and container:NAME, --ipc shareable), --device other than /dev/null, "
+        "zero, full, random, urandom, tty and fuse, limits on devices of this host (--device-read-bps and its "
+        "like, --blkio-weight-device), --security-opt apparmor=PROFILE, --cpu-rt-period, --cpu-rt-runtime, "
+        "--oom-kill-disable, --memory-swappiness, mounts with shared or slave propagation, and -v of a socket, pipe or "
+        "device. A guest kernel has to be there: 'hull vm kernel install'. Where KVM can't serve, QEMU's software "
+        "emulation takes its place and one line says so.",
     .examples =
         "hull run --rm -it debian bash\n"
         "hull run -d --name web -p 8080:80 -v site:/usr/share/nginx/html:ro nginx\n"
-        "hull run --rm --network none --read-only -m 256m --cpus 1.5 busybox true\n",
+        "hull run --rm --network none --read-only -m 256m --cpus 1.5 busybox true\n"
+        "hull run --rm --vm -m 256m alpine uname -r\n",
     .flags = kRunTables,
     .least = 1,
     .most = -1,

@@ -243,10 +243,22 @@ TEST(RunOptions, Logs) {
   EXPECT_THAT(problem({"--log-driver", "none", "--log-opt", "max-size=1m"}), HasSubstr("driver none"));
 }
 
+TEST(RunOptions, TheWall) {
+  using engine::Isolation;
+  EXPECT_EQ(config({}).isolation, Isolation::kContainer);
+  EXPECT_EQ(config({"--vm"}).isolation, Isolation::kVm);
+  EXPECT_EQ(config({"--isolation", "vm"}).isolation, Isolation::kVm);
+  EXPECT_EQ(config({"--isolation=vm", "--vm=false"}).isolation, Isolation::kContainer);
+  EXPECT_EQ(config({"--isolation", "default"}).isolation, Isolation::kContainer);
+  EXPECT_THAT(problem({"--isolation", "moon"}), HasSubstr("unknown isolation 'moon'"));
+  EXPECT_EQ(config({"--vm", "--hypervisor", "qemu"}).hypervisor, "qemu");
+  EXPECT_THAT(problem({"--vm", "--hypervisor", "xen"}), HasSubstr("unknown hypervisor 'xen'"));
+  EXPECT_THAT(config({"--vm", "--storage-opt", "size=2g"}).storage_opt, ElementsAre(Pair("size", "2g")));
+  EXPECT_THAT(problem({"--storage-opt", "size=much"}), HasSubstr("size"));
+  EXPECT_THAT(problem({"--storage-opt", "inodes=5"}), HasSubstr("unknown storage option 'inodes'"));
+}
+
 TEST(RunOptions, WhatComesLaterIsRefused) {
-  EXPECT_THAT(problem({"--vm"}), HasSubstr("virtual machines come with a later version"));
-  EXPECT_THAT(problem({"--isolation", "vm"}), HasSubstr("virtual machines"));
-  EXPECT_EQ(problem({"--isolation", "container"}), "none");
   EXPECT_THAT(problem({"--gpus", "all"}), HasSubstr("later version"));
   EXPECT_THAT(problem({"--restart", "always"}), HasSubstr("restart policies come"));
   EXPECT_EQ(problem({"--restart", "no"}), "none");

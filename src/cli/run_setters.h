@@ -169,15 +169,30 @@ inline Done set_isolation(Options& options, View value) {
     return {};
   }
   if (value == "vm") {
-    return errorf(ErrorKind::kUnsupported, "virtual machines come with a later version of Hull");
+    options.config.isolation = engine::Isolation::kVm;
+    return {};
   }
-  return errorf(ErrorKind::kInvalid, "unknown isolation '{:.80}' (container)", value);
+  return errorf(ErrorKind::kInvalid, "unknown isolation '{:.80}' (container or vm)", value);
 }
-inline Done set_vm(Options&, View value) {
-  if (value == "false") return {};
-  return errorf(ErrorKind::kUnsupported,
-                "virtual machines come with a later version of Hull; leave --vm out to run a "
-                "container");
+inline Done set_vm(Options& options, View value) {
+  const bool on = parse_bool(value).value_or(false);
+  options.config.isolation = on ? engine::Isolation::kVm : engine::Isolation::kContainer;
+  return {};
+}
+inline Done set_hypervisor(Options& options, View value) {
+  if (value != "auto" && value != "kvm" && value != "qemu") {
+    return errorf(ErrorKind::kInvalid, "unknown hypervisor '{:.80}' (auto, kvm or qemu)", value);
+  }
+  options.config.hypervisor = value;
+  return {};
+}
+inline Done set_storage_option(Options& options, View value) {
+  TRY_ASSIGN(auto pair, parse_pair(value));
+  if (pair.first != "size")
+    return errorf(ErrorKind::kUnsupported, "unknown storage option '{:.80}' (size)", pair.first);
+  TRY(parse_size(pair.second));
+  options.config.storage_opt.insert_or_assign(std::move(pair.first), std::move(pair.second));
+  return {};
 }
 inline Done set_cgroupns(Options& options, View value) {
   return mode<&Config::cgroupns_mode, false>(options, value, {"host", "private"});

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/error.h"
@@ -15,6 +16,8 @@
 namespace hull::engine {
 
 enum class Isolation { kContainer, kVm };
+/// "container", "vm".
+std::string_view to_string(Isolation isolation);
 
 enum class PullPolicy { kMissing, kAlways, kNever };
 
@@ -78,6 +81,8 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   // Where
   std::string name, platform;
   Isolation isolation = Isolation::kContainer;
+  std::string hypervisor;                          // of a VM: "" (hull.toml's), auto, kvm, qemu
+  std::map<std::string, std::string> storage_opt;  // of a VM: size
   std::string hostname, domainname;
   bool auto_remove = false;
   RestartPolicy restart;

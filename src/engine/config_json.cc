@@ -279,6 +279,8 @@ void write_host_config(JsonWriter& w, const Config& c) {
     w.member_opt("Sysctls", c.sysctls);
     w.member_opt("Runtime", c.runtime);
     w.member("Isolation", c.isolation == Isolation::kVm ? "vm" : "");
+    w.member_opt("Hypervisor", c.hypervisor);
+    w.member_opt("StorageOpt", c.storage_opt);
     w.member_opt("Memory", c.memory);
     w.member_opt("MemorySwap", c.memory_swap);
     w.member_opt("MemoryReservation", c.memory_reservation);
@@ -387,6 +389,8 @@ bool read_host_config(JsonReader& r, Config& c) {
         r.fail("expected container or vm");
       return true;
     }
+    if (key == "Hypervisor") return r.value(c.hypervisor);
+    if (key == "StorageOpt") return r.value(c.storage_opt);
     if (key == "Memory") return r.value(c.memory);
     if (key == "MemorySwap") return r.value(c.memory_swap);
     if (key == "MemoryReservation") return r.value(c.memory_reservation);

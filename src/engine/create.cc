@@ -145,10 +145,14 @@ Result<std::string> EngineImpl::choose_name(Index& index, const Config& config) 
   return "hull_" + random_id().substr(0, 16);
 }
 
-Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull) {
+Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull) {
   reset_clock();
   timings_.clear();
+  Config config = asked;
+  if (config.runtime == "hull-oci-vm") config.isolation = Isolation::kVm;
   TRY(validate(config));
+  Created created;
+  if (config.isolation == Isolation::kVm) TRY(check_vm_host(config, &created.notices));
   TRY_ASSIGN(Index* const names, index());
   mark("open the index");
   TRY_ASSIGN(const store::Image image, resolve_image(config, pull));
@@ -157,7 +161,6 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
   TRY_ASSIGN(merged.name, choose_name(*names, merged));
   mark("find the image");
 
-  Created created;
   created.id = random_id();
   auto begun = Change::begin(paths_, created.id);
   if (!begun.ok()) return std::move(begun).error();
@@ -175,6 +178,7 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
   row.image = config.image;
   row.image_id = image.id.str();
   row.auto_remove = merged.auto_remove;
+  row.isolation = merged.isolation;
   row.labels = labels_to_json(merged.labels);
   std::vector<std::string> volumes, anonymous;
   const auto make = [&]() -> Result<void> {
@@ -187,10 +191,16 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
       if (errno != ENOENT) return errnof("make folder {}", folder);
       TRY(sys::make_dirs(folder));
     }
-    for (const char* part : {"/upper", "/work"}) {
-      if (::mkdir((folder + part).c_str(), part[1] == 'u' ? 0755 : 0700) != 0) return errnof("make {}{}", folder, part);
-    }
     TRY(images_->hold(image.id, row.id));
+    if (row.isolation == Isolation::kVm) {
+      TRY(make_vm_files(row, merged, image));
+    } else {
+      for (const char* part : {"/upper", "/work"}) {
+        if (::mkdir((folder + part).c_str(), part[1] == 'u' ? 0755 : 0700) != 0) {
+          return errnof("make {}{}", folder, part);
+        }
+      }
+    }
     bool copies = false;
     for (const MountRequest& mount : merged.mounts) {
       copies = copies || (mount.type == MountRequest::Type::kVolume && !mount.no_copy);
@@ -213,7 +223,7 @@ Result<Engine::Created> EngineImpl::create(const Config& config, PullPolicy pull
     return made.error();
   }
   if (config.console_size) console_sizes_.insert_or_assign(created.id, *config.console_size);
-  if (merged.memory_swap != 0 && !host_has_swap_accounting()) {
+  if (merged.memory_swap != 0 && merged.isolation == Isolation::kContainer && !host_has_swap_accounting()) {
     created.warnings.emplace_back(
         "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without "
         "swap.");

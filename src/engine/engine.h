@@ -34,6 +34,12 @@ struct Settings {
   int bridge_mtu = 0;
   int64_t log_max_size = -1;
   int log_max_files = 1;
+  /// Virtual machines (section [vm]): what a workload gets that does not say otherwise.
+  std::string vm_runtime;  // path of hull-oci-vm
+  int64_t vm_memory = 1 << 30;
+  int vm_vcpus = 2;
+  std::string vm_hypervisor = "auto";  // auto, kvm, qemu
+  std::string vm_kernel;               // name of an installed guest kernel; "": the default one
   /// The file (HULL_CONFIG, else /etc/hull/hull.toml when it exists), then HULL_ROOT, HULL_RUN, HULL_LIBEXEC.
   static Result<Settings> load();
 };
@@ -83,6 +89,7 @@ struct ListFilter {
 
 struct ContainerStats {
   std::string id, name;
+  Isolation isolation = Isolation::kContainer;
   uint64_t cpu_total_ns = 0, system_cpu_ns = 0;
   int online_cpus = 0;
   uint64_t memory_used = 0, memory_limit = 0, memory_cache = 0;
@@ -155,6 +162,7 @@ class Engine {
   struct Created {
     std::string id;
     std::vector<std::string> warnings;
+    std::vector<std::string> notices;  // worth a line to the user, nothing is wrong
   };
   /// Resolves the image (pulling it after the policy through hull-images, whose progress goes to standard error),
   /// checks the whole request, writes the workload. Nothing is left behind on failure.

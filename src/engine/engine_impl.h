@@ -12,12 +12,12 @@
 #include "engine/change.h"
 #include "engine/engine.h"
 #include "engine/index.h"
+#include "engine/isolation.h"
 #include "engine/monitor_client.h"
 #include "engine/paths.h"
 #include "engine/spec.h"
 #include "engine/state.h"
 #include "net/network.h"
-#include "runtime/runtime.h"
 
 namespace hull::engine {
 
@@ -69,8 +69,9 @@ class EngineImpl : public Engine {
   /// Opens the index and finishes what killed commands left half done.
   Result<Index*> index();
   Result<net::NetworkManager*> network();
-  /// hull-oci and its global options: what creates and executes runs in a process of its own.
-  std::vector<std::string> runtime_command() const;
+  IsolationDriver& driver(Isolation isolation) const {
+    return isolation == Isolation::kVm ? *vm_driver_ : *container_driver_;
+  }
   void mark(std::string step);
   void reset_clock() { last_mark_ = std::chrono::steady_clock::now(); }
 
@@ -94,6 +95,8 @@ class EngineImpl : public Engine {
                                                  bool attach_input);
   Result<void> prepare_namespaces(const WorkloadRow& row, const Config& config, Prepared* prepared);
   Result<void> prepare_network_files(const WorkloadRow& row, const Config& config, Prepared* prepared);
+  Result<void> prepare_root(const WorkloadRow& row, const Config& config, const store::Image& image,
+                            Prepared* prepared);
   Result<void> prepare_mounts(const WorkloadRow& row, const Config& config, Prepared* prepared);
   Result<int> running_pid(std::string_view ref, std::string_view what);
   MonitorRequest monitor_request(const WorkloadRow& row, const Config& config, bool attach_input) const;
@@ -101,7 +104,6 @@ class EngineImpl : public Engine {
   Result<void> remove_run_folder(const std::string& id);
 
   // stop.cc
-  Result<void> signal_init(const RunState& state, int signal);
   Result<void> cleanup_locked(const Change& change, const WorkloadRow& row);
   Result<void> remove_locked(const Change& change, const WorkloadRow& row, bool volumes);
   Result<void> end_run(const WorkloadRow& row, const std::optional<int>& grace_s, int signal, bool* removed);
@@ -122,6 +124,16 @@ class EngineImpl : public Engine {
   Result<Volume> volume_of(const VolumeRow& row, bool with_size) const;
   Result<void> delete_volume(Index& index, const std::string& name);
 
+  // vm.cc
+  /// The machine that a workload gets, and its specification's parts that a machine needs otherwise.
+  Result<void> check_vm_host(const Config& config, std::vector<std::string>* notices);
+  Result<void> make_vm_files(const WorkloadRow& row, const Config& config, const store::Image& image);
+  Result<void> write_vm_json(const WorkloadRow& row, const Config& config, const store::Image& image);
+  /// Whether what a workload writes to is there.
+  bool has_files(const WorkloadRow& row) const;
+  /// Bytes on disk of what it has written.
+  uint64_t written_size(std::string_view id, Isolation isolation) const;
+
   // list.cc
   WorkloadSummary summary_of(const WorkloadRow& row, const RunState& state) const;
 
@@ -130,7 +142,7 @@ class EngineImpl : public Engine {
   std::unique_ptr<store::ImageStore> images_;
   std::unique_ptr<Index> index_;
   std::optional<net::NetworkManager> network_;
-  runtime::Runtime runtime_;
+  std::unique_ptr<IsolationDriver> container_driver_, vm_driver_;
   /// Control connections of the workloads that this process started attached.
   std::map<std::string, UniqueFd, std::less<>> primaries_;
   /// Of workloads that this process made: the size of the terminal that it is at.

@@ -22,7 +22,6 @@
 #include "engine/runtime_error.h"
 #include "engine/user_lookup.h"
 #include "isolation/capabilities.h"
-#include "oci/json_reader.h"
 #include "sys/file.h"
 #include "sys/root.h"
 
@@ -61,13 +60,7 @@ std::string failure_text(int log_fd, int error_fd) {
     const ssize_t got = ::read(error_fd, buffer, sizeof buffer);
     if (got > 0) text.assign(buffer, static_cast<size_t>(got));
   }
-  while (text.ends_with('\n')) text.pop_back();
-  const size_t line = text.rfind('\n');
-  const std::string last = line == std::string::npos ? text : text.substr(line + 1);
-  std::string message;
-  oci::JsonReader r(last);
-  r.object([&](std::string_view key) { return key == "msg" && r.value(message); });
-  if (r.finish().ok() && !message.empty()) return message;
+  text = last_log_message(text);
   return text.empty() ? "the runtime failed and said nothing" : text;
 }
 
@@ -104,21 +97,26 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   config.tty = wanted.tty;
   TRY_ASSIGN(const std::vector<std::string> capabilities, effective_capabilities(config));
   process.capabilities = oci::Capabilities{capabilities, capabilities, {}, capabilities, {}};
-  {
+  const std::string& user = wanted.user.empty() ? config.user : wanted.user;
+  std::string home;
+  if (row.isolation == Isolation::kVm) {
+    // Looked up in the guest, which is the only one that sees the files.
+    process.user.username = user;
+  } else {
     // The files as the container has them now, inside its own root.
     TRY_ASSIGN(const sys::Root root, sys::Root::open(fmt::format("/proc/{}/root", state.pid)));
     if (process_start_time(state.pid) != state.start_time) {
       return errorf(ErrorKind::kConflict, "container {} is not running", row.id);
     }
-    TRY_ASSIGN(const ResolvedUser user,
-               resolve_user(root, wanted.user.empty() ? config.user : wanted.user, config.groups_add));
-    process.user.uid = user.uid;
-    process.user.gid = user.gid;
-    process.user.additional_gids = user.additional_gids;
-    const std::string hostname = config.hostname.empty() ? host_name() : config.hostname;
-    // HOME as the exec's user has it, whatever the container's first process had.
-    process.env = merge_environment(process_environment(config, hostname, user.home), wanted.env);
+    TRY_ASSIGN(const ResolvedUser resolved, resolve_user(root, user, config.groups_add));
+    process.user.uid = resolved.uid;
+    process.user.gid = resolved.gid;
+    process.user.additional_gids = resolved.additional_gids;
+    home = resolved.home;
   }
+  // HOME as the exec's user has it, whatever the container's first process had.
+  const std::string hostname = config.hostname.empty() ? host_name() : config.hostname;
+  process.env = merge_environment(process_environment(config, hostname, home), wanted.env);
 
   ExecHandle handle;
   handle.id = random_id();
@@ -129,7 +127,7 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   if (!log) return errno_error("memfd_create");
   SpawnRequest request;
   request.working_dir = run;
-  request.argv = runtime_command();
+  request.argv = driver(row.isolation).command();
   request.argv.insert(request.argv.end(), {"--log", "/proc/self/fd/4", "--log-format", "json", "exec", "--process",
                                            "/proc/self/fd/3", "--detach", "--pid-file", short_id + ".pid"});
   request.fds = {{3, document.get()}, {4, log.get()}};
@@ -224,45 +222,8 @@ Result<void> EngineImpl::resize_exec(ExecHandle& handle, oci::Box size) {
 Result<std::vector<std::vector<std::string>>> EngineImpl::top(std::string_view ref,
                                                               const std::vector<std::string>& ps_args) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
-  TRY_ASSIGN(const int pid, running_pid(row.id, "top"));
-  static_cast<void>(pid);
-  TRY_ASSIGN(const std::vector<int> pids, runtime_.processes(row.id));
-  std::vector<std::string> argv = {"/usr/bin/ps"};
-  if (ps_args.empty()) argv.emplace_back("-ef");
-  argv.insert(argv.end(), ps_args.begin(), ps_args.end());
-  TRY_ASSIGN(const Captured captured, capture(std::move(argv)));
-  if (captured.code != 0) return errorf(ErrorKind::kInvalid, "ps: {}", captured.error);
-  std::vector<std::vector<std::string>> rows;
-  size_t pid_column = 0;
-  std::string_view rest = captured.output;
-  while (!rest.empty()) {
-    const size_t end = rest.find('\n');
-    std::string_view line = rest.substr(0, end);
-    rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    std::vector<std::string> fields;
-    while (!line.empty()) {
-      while (line.starts_with(' ')) line.remove_prefix(1);
-      if (line.empty()) break;
-      // The last column is a command line and may hold blanks.
-      const bool last = !rows.empty() && fields.size() + 1 == rows[0].size();
-      const size_t space = last ? std::string_view::npos : line.find(' ');
-      fields.emplace_back(line.substr(0, space));
-      line.remove_prefix(space == std::string_view::npos ? line.size() : space);
-    }
-    if (rows.empty()) {
-      const auto it = std::find(fields.begin(), fields.end(), "PID");
-      if (it == fields.end()) return errorf(ErrorKind::kInvalid, "Couldn't find PID field in ps output");
-      pid_column = static_cast<size_t>(it - fields.begin());
-      rows.push_back(std::move(fields));
-      continue;
-    }
-    if (fields.size() <= pid_column) continue;
-    const auto number = parse_int(fields[pid_column], 1, 1 << 30);
-    if (number.ok() && std::find(pids.begin(), pids.end(), static_cast<int>(*number)) != pids.end()) {
-      rows.push_back(std::move(fields));
-    }
-  }
-  return rows;
+  TRY_ASSIGN([[maybe_unused]] const int pid, running_pid(row.id, "top"));
+  return driver(row.isolation).top(row.id, ps_args);
 }
 
 }  // namespace hull::engine

@@ -5,6 +5,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <set>
 
@@ -56,6 +57,12 @@ uint64_t tree_size(const std::string& folder) {
   ::fts_close(walk);
   return total;
 }
+
+uint64_t host_memory() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+uint32_t host_cpus() { return static_cast<uint32_t>(std::max(::sysconf(_SC_NPROCESSORS_ONLN), 1L)); }
 
 std::string host_name() {
   utsname name{};

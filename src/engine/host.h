@@ -18,6 +18,8 @@ bool host_has_swap_accounting();
 /// The path of the running program, for the monitor to call back.
 std::string own_program();
 std::string host_name();
+uint64_t host_memory();
+uint32_t host_cpus();
 /// Bytes on disk below a folder, not crossing mounts; hard links count once.
 uint64_t tree_size(const std::string& folder);
 

@@ -9,7 +9,7 @@
 namespace hull::engine {
 namespace {
 
-constexpr int kSchemaVersion = 1;
+constexpr int kSchemaVersion = 2;
 constexpr int kBusyMs = 30'000;
 constexpr const char* kSchema = R"sql(
 CREATE TABLE workloads(
@@ -24,7 +24,8 @@ CREATE TABLE workloads(
   mounts TEXT NOT NULL,
   ports TEXT NOT NULL,
   auto_remove INTEGER NOT NULL,
-  removing INTEGER NOT NULL
+  removing INTEGER NOT NULL,
+  isolation INTEGER NOT NULL DEFAULT 0  -- 0 container, 1 virtual machine; since version 2
 );
 CREATE INDEX workloads_created ON workloads(created);
 CREATE TABLE configs(id TEXT PRIMARY KEY, config TEXT NOT NULL);
@@ -42,11 +43,17 @@ CREATE TABLE volume_uses(
   PRIMARY KEY(volume, workload)
 ) WITHOUT ROWID;
 CREATE INDEX volume_uses_workload ON volume_uses(workload);
-PRAGMA user_version=1;
+PRAGMA user_version=2;
+)sql";
+
+constexpr const char* kFromVersion1 = R"sql(
+ALTER TABLE workloads ADD COLUMN isolation INTEGER NOT NULL DEFAULT 0;
+PRAGMA user_version=2;
 )sql";
 
 constexpr const char* kColumns =
-    "id, name, created, image, image_id, command, network, labels, mounts, ports, auto_remove, removing";
+    "id, name, created, image, image_id, command, network, labels, mounts, ports, auto_remove, removing, "
+    "isolation";
 
 /// What the last call on the connection ran into.
 Error failure_of(sqlite3* db) {
@@ -173,6 +180,7 @@ class Index::Query {
     row.ports = text(9);
     row.auto_remove = number(10) != 0;
     row.removing = number(11) != 0;
+    row.isolation = number(12) == 1 ? Isolation::kVm : Isolation::kContainer;
     return row;
   }
 
@@ -217,16 +225,16 @@ Result<std::unique_ptr<Index>> Index::open(const std::string& path) {
                   kSchemaVersion);
   }
   TRY(index->execute("PRAGMA synchronous=NORMAL"));
-  if (version == 0) {
-    TRY(index->execute("PRAGMA journal_mode=WAL"));
+  if (version < kSchemaVersion) {
+    if (version == 0) TRY(index->execute("PRAGMA journal_mode=WAL"));
     TRY(index->execute("BEGIN IMMEDIATE"));
-    bool made = false;
     {
       Query query(index->db_, "PRAGMA user_version");
       TRY_ASSIGN(const bool row, query.step());
-      made = row && query.number(0) != 0;  // another process was first
+      if (row) version = query.number(0);  // another process may have been first
     }
-    if (!made) TRY(index->execute(kSchema));
+    if (version == 0) TRY(index->execute(kSchema));
+    if (version == 1) TRY(index->execute(kFromVersion1));
     TRY(index->execute("COMMIT"));
   }
   return index;
@@ -237,7 +245,7 @@ Index::~Index() { sqlite3_close(db_); }
 Result<void> Index::add(const WorkloadRow& row, std::string_view config_json, const std::vector<std::string>& volumes) {
   TRY(execute("BEGIN IMMEDIATE"));
   auto insert = [&]() -> Result<void> {
-    auto added = Query(db_, fmt::format("INSERT INTO workloads({}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)", kColumns))
+    auto added = Query(db_, fmt::format("INSERT INTO workloads({}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)", kColumns))
                      .bind(row.id)
                      .bind(row.name)
                      .bind(row.created_ns)
@@ -250,6 +258,7 @@ Result<void> Index::add(const WorkloadRow& row, std::string_view config_json, co
                      .bind(row.ports)
                      .bind(row.auto_remove ? 1 : 0)
                      .bind(row.removing ? 1 : 0)
+                     .bind(row.isolation == Isolation::kVm ? 1 : 0)
                      .run();
     if (!added.ok() && added.error().kind() == ErrorKind::kExists) {
       Query query(db_, "SELECT id FROM workloads WHERE name = ?");

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "engine/config.h"
 
 namespace hull::engine {
 
@@ -24,6 +25,7 @@ struct WorkloadRow {
   std::string ports;   // of the current run, one "ip port container-port protocol" a line
   bool auto_remove = false;
   bool removing = false;
+  Isolation isolation = Isolation::kContainer;
 };
 
 struct VolumeRow {

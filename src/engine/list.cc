@@ -89,6 +89,7 @@ WorkloadSummary EngineImpl::summary_of(const WorkloadRow& row, const RunState& s
   out.labels = labels_from_json(row.labels);
   out.mounts = lines_of(row.mounts);
   out.network = row.network;
+  out.isolation = row.isolation;
   out.pid = state.pid;
   if (state.exit) out.exit_code = state.exit->code;
   return out;
@@ -126,7 +127,8 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
     if ((before_ns && row.created_ns >= *before_ns) || (since_ns && row.created_ns <= *since_ns)) continue;
     if (!any_value(f, "id", [&](const std::string& v) { return row.id.starts_with(v); }) ||
         !any_value(f, "name", [&](const std::string& v) { return row.name.find(v) != std::string::npos; }) ||
-        !any_value(f, "network", [&](const std::string& v) { return row.network == v; })) {
+        !any_value(f, "network", [&](const std::string& v) { return row.network == v; }) ||
+        !any_value(f, "isolation", [&](const std::string& v) { return to_string(row.isolation) == v; })) {
       continue;
     }
     if (!ancestors.empty() && std::none_of(ancestors.begin(), ancestors.end(),

@@ -82,7 +82,7 @@ std::vector<std::string> process_environment(const Config& merged, std::string_v
   if (merged.tty) env.emplace_back("TERM=xterm");
   env = merge_environment(std::move(env), merged.env);
   const auto is_home = [](const std::string& entry) { return entry.starts_with("HOME="); };
-  if (std::none_of(env.begin(), env.end(), is_home)) env.push_back("HOME=" + std::string(home));
+  if (!home.empty() && std::none_of(env.begin(), env.end(), is_home)) env.push_back("HOME=" + std::string(home));
   return env;
 }
 

@@ -22,8 +22,8 @@ Result<Config> merge_image(Config config, const oci::ImageRunConfig& image);
 std::vector<std::string> full_command(const Config& config);
 
 /// The environment of the first process: PATH, HOSTNAME and (with a tty) TERM, replaced or followed by the merged
-/// configuration's, and HOME unless that names it. A later entry of a name replaces an earlier one in its place; a name
-/// without "=" removes it.
+/// configuration's, and HOME unless that names it or `home` is empty. A later entry of a name replaces an earlier one
+/// in its place; a name without "=" removes it.
 std::vector<std::string> process_environment(const Config& merged, std::string_view hostname, std::string_view home);
 
 /// `overrides` applied to `base` by these rules.

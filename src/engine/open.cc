@@ -33,6 +33,8 @@ std::string random_id() {
   return to_hex(bytes, sizeof bytes);
 }
 
+std::string_view to_string(Isolation isolation) { return isolation == Isolation::kVm ? "vm" : "container"; }
+
 std::string_view to_string(Status status) {
   switch (status) {
     case Status::kCreated:
@@ -55,7 +57,8 @@ EngineImpl::EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> ima
     : settings_(std::move(settings)),
       paths_{settings_.data_root, settings_.run_root},
       images_(std::move(images)),
-      runtime_(runtime::Options{paths_.runtime_root(), settings_.cgroup_manager == "systemd", std::nullopt}) {}
+      container_driver_(make_container_driver(settings_, paths_)),
+      vm_driver_(make_vm_driver(settings_, paths_)) {}
 
 Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
   const auto began = std::chrono::steady_clock::now();
@@ -66,12 +69,6 @@ Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
   TRY_ASSIGN(std::unique_ptr<store::ImageStore> images, store::ImageStore::open(paths));
   static_cast<void>(began);
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(settings), std::move(images)));
-}
-
-std::vector<std::string> EngineImpl::runtime_command() const {
-  std::vector<std::string> words = {settings_.runtime, "--root", paths_.runtime_root()};
-  if (settings_.cgroup_manager == "systemd") words.emplace_back("--systemd-cgroup");
-  return words;
 }
 
 void EngineImpl::mark(std::string step) {

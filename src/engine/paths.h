@@ -19,6 +19,13 @@ struct Paths {
   std::string empty_root() const { return run + "/empty"; }
   std::string volumes() const { return data + "/volumes"; }
   std::string runtime_root() const { return run + "/runtime"; }
+  /// Short: sockets of machines are below.
+  std::string vm_runtime_root() const { return run + "/vm"; }
+  /// Templates of machines' writable disks.
+  std::string scratch_templates() const { return data + "/vm/scratch"; }
+  std::string scratch_disk(std::string_view id) const { return workload(id) + "/scratch.ext4"; }
+  std::string console_log(std::string_view id) const { return workload(id) + "/console.log"; }
+  std::string oom_file(std::string_view id) const { return run_of(id) + "/oom"; }
 
   /// config.json of the bundle, upper and work of the overlay, host files, log, exit record.
   std::string workload(std::string_view id) const { return workloads() + "/" + std::string(id); }

@@ -60,7 +60,7 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   TRY_ASSIGN(const std::optional<WorkloadRow> row, index.by_id(id));
   if (!row) {
     // Killed while it was made, or after it was taken off the record.
-    ignore_result(runtime_.remove(id, true));
+    for (const Isolation kind : {Isolation::kContainer, Isolation::kVm}) ignore_result(driver(kind).remove(id));
     remove_stray_cgroups(index, id);
     TRY(remove_run_folder(id));
     TRY(sys::remove_tree(paths_.workload(id)));
@@ -75,13 +75,13 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   if (row->removing) return remove_locked(change, *row, false);
   struct stat info{};
   if (::stat(paths_.run_of(id).c_str(), &info) != 0) {
-    if (row->auto_remove && !sys::exists(paths_.workload(id) + "/upper")) return remove_locked(change, *row, true);
+    if (row->auto_remove && !has_files(*row)) return remove_locked(change, *row, true);
     return {};
   }
   const RunState state = read_state(paths_, id);
   if (state.needs_cleanup) {
     if (state.orphaned) {
-      ignore_result(runtime_.remove(id, true));
+      ignore_result(driver(row->isolation).remove(id));
       remove_stray_cgroups(index, id);
     }
     return cleanup_locked(change, *row);

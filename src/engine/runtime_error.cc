@@ -3,12 +3,25 @@
 #include <array>
 #include <cctype>
 
+#include "oci/json_reader.h"
+
 namespace hull::engine {
 namespace {
 
 bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
 }  // namespace
+
+std::string last_log_message(std::string_view log) {
+  while (log.ends_with('\n')) log.remove_suffix(1);
+  const size_t line = log.rfind('\n');
+  const std::string_view last = line == std::string_view::npos ? log : log.substr(line + 1);
+  std::string message;
+  oci::JsonReader r(last);
+  r.object([&](std::string_view key) { return key == "msg" && r.value(message); });
+  if (r.finish().ok() && !message.empty()) return message;
+  return std::string(log);
+}
 
 Error start_failure(std::string_view text, const std::vector<std::string>& command) {
   std::string lower(text);

@@ -12,4 +12,7 @@ namespace hull::engine {
 /// that is the reason (Docker's exit codes 127 and 126), or 0 for every other reason.
 Error start_failure(std::string_view text, const std::vector<std::string>& command);
 
+/// The last message of a runtime's JSON log, its last line when that is no JSON; "" for an empty log.
+std::string last_log_message(std::string_view log);
+
 }  // namespace hull::engine

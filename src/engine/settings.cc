@@ -135,6 +135,10 @@ Result<void> take_document(const std::string& file, std::string_view text, Setti
        {text_key("bridge", &s->bridge_name), text_key("subnet", &s->bridge_subnet),
         text_key("subnet6", &s->bridge_subnet6), number_key("mtu", &s->bridge_mtu, 576, 65535)}},
       {"log", {size_key("max_size", &s->log_max_size), number_key("max_files", &s->log_max_files, 1, 1000)}},
+      {"vm",
+       {size_key("memory", &s->vm_memory), number_key("vcpus", &s->vm_vcpus, 1, 64),
+        text_key("hypervisor", &s->vm_hypervisor), text_key("kernel", &s->vm_kernel),
+        text_key("runtime", &s->vm_runtime)}},
   };
   const auto take_keys = [&](const toml::table& table, const Section& section, bool top) -> Result<void> {
     for (const auto& [key, node] : table) {
@@ -177,6 +181,8 @@ Result<void> take_document(const std::string& file, std::string_view text, Setti
   return {};
 }
 
+constexpr int64_t kLeastVmMemory = 64 << 20;
+
 Result<void> check(const Settings& s) {
   for (const auto& [name, path] : {std::pair<const char*, const std::string&>("data_root", s.data_root),
                                    std::pair<const char*, const std::string&>("run_root", s.run_root)}) {
@@ -184,6 +190,13 @@ Result<void> check(const Settings& s) {
     if (!path.starts_with('/') || path.find_first_of(":,\\\"\n") != std::string::npos) {
       return errorf(ErrorKind::kInvalid, "{} \"{}\": expected an absolute path without : , \\ and quotes", name, path);
     }
+  }
+  if (s.vm_memory < kLeastVmMemory) {
+    return errorf(ErrorKind::kInvalid, "[vm] memory {}: a guest needs {} or more",
+                  format_size_binary(static_cast<uint64_t>(s.vm_memory)), format_size_binary(kLeastVmMemory));
+  }
+  if (s.vm_hypervisor != "auto" && s.vm_hypervisor != "kvm" && s.vm_hypervisor != "qemu") {
+    return errorf(ErrorKind::kInvalid, "[vm] hypervisor \"{}\": expected auto, kvm or qemu", s.vm_hypervisor);
   }
   if (s.cgroup_manager != "cgroupfs" && s.cgroup_manager != "systemd") {
     return errorf(ErrorKind::kInvalid, "cgroup_manager \"{}\": expected cgroupfs or systemd", s.cgroup_manager);
@@ -216,6 +229,10 @@ Result<Settings> Settings::load() {
         {here + "/hull-oci", settings.libexec + "/hull-oci", settings.libexec + "/../../bin/hull-oci"});
   }
   if (const char* runtime = std::getenv("HULL_RUNTIME")) settings.runtime = runtime;
+  if (settings.vm_runtime.empty()) {
+    settings.vm_runtime = first_that_exists(
+        {here + "/hull-oci-vm", settings.libexec + "/hull-oci-vm", settings.libexec + "/../../bin/hull-oci-vm"});
+  }
   TRY(check(settings));
   return settings;
 }

@@ -26,10 +26,12 @@ oci::Mount mount_of(std::string destination, std::string type, std::string sourc
 
 Result<void> add_default_mounts(const SpecInput& in, bool writable_cgroups, oci::Spec* spec) {
   const Config& c = *in.config;
-  // The root first: the runtime mounts it detached, in the container's own mount namespace (see ARCHITECTURE.md).
-  TRY_ASSIGN(const std::string lower, join_lower_dirs(in.lower_dirs));
-  spec->mounts.push_back(
-      mount_of("/", "overlay", "overlay", {"lowerdir=" + lower, "upperdir=" + in.upper_dir, "workdir=" + in.work_dir}));
+  if (!in.vm) {
+    // The root first: the runtime mounts it detached, in the container's own mount namespace (see ARCHITECTURE.md).
+    TRY_ASSIGN(const std::string lower, join_lower_dirs(in.lower_dirs));
+    spec->mounts.push_back(mount_of("/", "overlay", "overlay",
+                                    {"lowerdir=" + lower, "upperdir=" + in.upper_dir, "workdir=" + in.work_dir}));
+  }
   const auto add = [&](std::string destination, std::string type, std::string source,
                        std::vector<std::string> options) {
     const std::string clean = sys::clean_path(destination);
@@ -129,9 +131,10 @@ Result<oci::Spec> build_spec(const SpecInput& in) {
   process.user.uid = in.user.uid;
   process.user.gid = in.user.gid;
   process.user.additional_gids = in.user.additional_gids;
+  process.user.username = in.user_text;
   process.args = full_command(c);
   if (c.init) process.args.insert(process.args.begin(), {"/sbin/docker-init", "--"});
-  process.env = process_environment(c, in.hostname, in.user.home);
+  process.env = process_environment(c, in.hostname, in.vm ? std::string() : in.user.home);
   process.cwd = c.working_dir;
   // Docker's rule: the inheritable set stays empty (CVE-2022-24769); who is not root starts without permitted ones
   // because execve takes them away.
@@ -152,7 +155,7 @@ Result<oci::Spec> build_spec(const SpecInput& in) {
     linux_config.sysctl.emplace("net.ipv4.ping_group_range", "0 2147483647");
   }
   TRY_ASSIGN(linux_config.resources, make_resources(c, in.swap_accounting));
-  TRY(add_devices(c, &linux_config));
+  TRY(in.vm ? add_guest_devices(c, &linux_config) : add_devices(c, &linux_config));
   if (!c.privileged && !security.systempaths_unconfined) {
     linux_config.masked_paths.assign(isolation::kDefaultMaskedPaths.begin(), isolation::kDefaultMaskedPaths.end());
     linux_config.readonly_paths.assign(isolation::kDefaultReadonlyPaths.begin(),

@@ -26,6 +26,10 @@ struct SpecInput {
   std::string hosts_file, hostname_file, resolv_conf_file;  // "" leaves the image's
   std::string cgroup_parent;                                // of hull.toml, when the configuration names none
   bool systemd_cgroup = false;
+  /// Executed in a guest: the root is the guest's to mount, devices are those of its kernel, and user_text (--user) is
+  /// looked up there instead of `user`.
+  bool vm = false;
+  std::string user_text;
   std::string init_program;  // host path, with config->init
   std::optional<oci::Box> console_size;
   /// What is mounted: binds, volumes and tmpfs with sources resolved to host paths.
@@ -65,6 +69,8 @@ Result<oci::Seccomp> parse_seccomp_profile(std::string_view json, uint64_t capab
 
 /// --device (folders expanded), --device-cgroup-rule, --privileged.
 Result<void> add_devices(const Config& config, oci::Linux* linux_config);
+/// The same in a guest: nodes that its kernel has too, nothing of this machine.
+Result<void> add_guest_devices(const Config& config, oci::Linux* linux_config);
 /// Limits; warnings about what the host can't do are left to the runtime.
 Result<oci::Resources> make_resources(const Config& config, bool swap_accounting);
 Result<std::vector<oci::Rlimit>> make_rlimits(const std::vector<Ulimit>& ulimits);

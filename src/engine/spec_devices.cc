@@ -173,6 +173,49 @@ Result<void> add_devices(const Config& config, oci::Linux* linux_config) {
   return {};
 }
 
+Result<void> add_guest_devices(const Config& config, oci::Linux* linux_config) {
+  std::vector<oci::DeviceCgroup>& rules = linux_config->resources->devices;
+  rules = isolation::default_device_rules();
+  if (config.privileged) {
+    oci::DeviceCgroup all;
+    all.allow = true;
+    all.access = "rwm";
+    rules = {all};
+  }
+  for (const DeviceMapping& mapping : config.devices) {
+    if (mapping.permissions.empty() || mapping.permissions.find_first_not_of("rwm") != std::string::npos) {
+      return errorf(ErrorKind::kInvalid, "invalid mode for device {}: \"{}\"", mapping.host_path, mapping.permissions);
+    }
+    // The kernel's numbers of these are the same everywhere (Documentation/admin-guide/devices.txt); validate_vm() has
+    // refused all others.
+    struct Known {
+      std::string_view path;
+      int64_t major, minor;
+    };
+    static constexpr Known kKnown[] = {{"/dev/null", 1, 3},   {"/dev/zero", 1, 5},    {"/dev/full", 1, 7},
+                                       {"/dev/random", 1, 8}, {"/dev/urandom", 1, 9}, {"/dev/tty", 5, 0},
+                                       {"/dev/fuse", 10, 229}};
+    const auto known =
+        std::find_if(std::begin(kKnown), std::end(kKnown), [&](const Known& k) { return k.path == mapping.host_path; });
+    if (known == std::end(kKnown)) {
+      return errorf(ErrorKind::kUnsupported, "device {} can't be reached from a virtual machine", mapping.host_path);
+    }
+    oci::Device device;
+    device.path = mapping.container_path.empty() ? mapping.host_path : mapping.container_path;
+    device.type = "c";
+    device.major = known->major;
+    device.minor = known->minor;
+    device.file_mode = 0666;
+    if (!config.privileged) rules.push_back(allow(device, mapping.permissions));
+    linux_config->devices.push_back(std::move(device));
+  }
+  for (const std::string& text : config.device_cgroup_rules) {
+    TRY_ASSIGN(oci::DeviceCgroup rule, parse_device_rule(text));
+    rules.push_back(std::move(rule));
+  }
+  return {};
+}
+
 Result<oci::Resources> make_resources(const Config& c, bool swap_accounting) {
   oci::Resources out;
   if (c.memory != 0 || c.memory_reservation != 0 || c.memory_swap != 0 || c.memory_swappiness || c.oom_kill_disable) {

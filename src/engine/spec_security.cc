@@ -78,6 +78,9 @@ bool excluded(const RuleCondition& ex, uint64_t mask) {
   return std::any_of(ex.caps.begin(), ex.caps.end(), [&](const std::string& c) { return has_capability(mask, c); });
 }
 
+/// Every capability of Linux 5.9 and later.
+constexpr uint64_t kGuestCapabilities = (1ULL << 41) - 1;
+
 /// What may be given at all: known to the kernel, and not taken from this process (a host may be a container itself).
 uint64_t available_capabilities() {
   static const uint64_t mask = [] {
@@ -93,7 +96,8 @@ uint64_t available_capabilities() {
 }  // namespace
 
 Result<std::vector<std::string>> effective_capabilities(const Config& config) {
-  const uint64_t all = available_capabilities();
+  // A guest's root has whatever its kernel knows, also what was taken from this process.
+  const uint64_t all = config.isolation == Isolation::kVm ? kGuestCapabilities : available_capabilities();
   const auto mask_of = [&](const std::vector<std::string>& names, bool* every) -> Result<uint64_t> {
     uint64_t mask = 0;
     for (const std::string& name : names) {

@@ -106,6 +106,34 @@ Result<void> EngineImpl::prepare_namespaces(const WorkloadRow& row, const Config
   return {};
 }
 
+/// The root file system, and who runs in it.
+Result<void> EngineImpl::prepare_root(const WorkloadRow& row, const Config& config, const store::Image& image,
+                                      Prepared* prepared) {
+  SpecInput& spec = prepared->spec;
+  spec.rootfs = paths_.empty_root();
+  if (::mkdir(spec.rootfs.c_str(), 0700) != 0 && errno != EEXIST) TRY(sys::make_dirs(spec.rootfs));
+  if (row.isolation == Isolation::kVm) {
+    // Nothing of the image is mounted or read here: the guest stacks the layers and looks the user up.
+    spec.vm = true;
+    spec.user_text = config.user;
+    spec.swap_accounting = false;
+    return {};
+  }
+  TRY_ASSIGN(spec.lower_dirs, images_->lower_dirs(image));
+  mark("mount the layers");
+  const std::string folder = paths_.workload(row.id);
+  spec.upper_dir = folder + "/upper";
+  spec.work_dir = folder + "/work";
+  if (spec.lower_dirs.empty()) spec.lower_dirs.push_back(spec.rootfs);  // an image of nothing
+  spec.swap_accounting = host_has_swap_accounting();
+  // What the workload changed in an earlier run counts: then its upper layer is part of the view.
+  std::vector<std::string> stack = spec.lower_dirs;
+  if (::access((folder + "/upper/etc").c_str(), F_OK) == 0) stack.insert(stack.begin(), spec.upper_dir);
+  TRY_ASSIGN(const sys::Root view, open_stack(stack));
+  TRY_ASSIGN(spec.user, resolve_user(view, config.user, config.groups_add));
+  return copy_root_attributes(spec.lower_dirs.front(), spec.upper_dir);
+}
+
 Result<void> EngineImpl::prepare_mounts(const WorkloadRow& row, const Config& config, Prepared* prepared) {
   TRY_ASSIGN(Index* const names, index());
   for (const MountRequest& mount : config.mounts) {
@@ -128,6 +156,17 @@ Result<void> EngineImpl::prepare_mounts(const WorkloadRow& row, const Config& co
                       "invalid mount config for type \"bind\": bind source path does not exist: {}", mount.source);
       }
       resolved.source = mount.source;
+    }
+    if (row.isolation == Isolation::kVm && !resolved.source.empty()) {
+      struct stat info{};
+      if (::stat(resolved.source.c_str(), &info) != 0) return errnof("stat {}", resolved.source);
+      if (!S_ISREG(info.st_mode) && !S_ISDIR(info.st_mode)) {
+        return errorf(
+            ErrorKind::kUnsupported,
+            "-v {}: only files and folders can be shared with a virtual machine; who serves a socket, pipe or "
+            "device on this machine can't be reached through it from the guest",
+            resolved.source);
+      }
     }
     prepared->spec.mounts.push_back(std::move(resolved));
   }
@@ -159,10 +198,12 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
   if (config.open_stdin) args.emplace_back("--stdin");
   // As Docker's client asks for it: with -i on a foreground run the end of the input is the program's end of input.
   if (config.open_stdin && attach_input && config.attach_stdin) args.emplace_back("--stdin-once");
-  const std::string cgroup = host_cgroup_file(config, settings_, row.id);
+  // A machine's workload is killed by the guest's kernel; its supervisor says so in a file of the same form.
+  const std::string cgroup =
+      row.isolation == Isolation::kVm ? paths_.oom_file(row.id) : host_cgroup_file(config, settings_, row.id);
   if (!cgroup.empty()) args.insert(args.end(), {"--oom-file", cgroup});
   args.insert(args.end(), {"--cleanup", own_program()});
-  request.create_argv = runtime_command();
+  request.create_argv = driver(row.isolation).command();
   request.create_argv.insert(request.create_argv.end(), {"--log", "runtime.log", "--log-format", "json"});
   request.create_argv.insert(request.create_argv.end(),
                              {"create", "--bundle", paths_.workload(row.id), "--pid-file", "init.pid"});
@@ -173,7 +214,7 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
 
 /// After a failed start: nothing of the run stays, the workload is as it was before.
 void EngineImpl::abandon_run(const WorkloadRow& row) {
-  ignore_result(runtime_.remove(row.id, true));
+  ignore_result(driver(row.isolation).remove(row.id));
   if (row.network == "bridge") {
     if (auto manager = network(); manager.ok()) ignore_result((*manager)->detach(row.id));
   }
@@ -198,27 +239,11 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   SpecInput& spec_input = prepared.spec;
   spec_input.id = row.id;
   spec_input.config = &config;
-  TRY_ASSIGN(spec_input.lower_dirs, images_->lower_dirs(image));
-  mark("mount the layers");
-  const std::string folder = paths_.workload(row.id);
-  spec_input.upper_dir = folder + "/upper";
-  spec_input.work_dir = folder + "/work";
-  spec_input.rootfs = paths_.empty_root();
-  if (::mkdir(spec_input.rootfs.c_str(), 0700) != 0 && errno != EEXIST) TRY(sys::make_dirs(spec_input.rootfs));
-  if (spec_input.lower_dirs.empty()) spec_input.lower_dirs.push_back(spec_input.rootfs);  // an image of nothing
+  TRY(prepare_root(row, config, image, &prepared));
   spec_input.systemd_cgroup = settings_.cgroup_manager == "systemd";
   spec_input.cgroup_parent = settings_.cgroup_parent;
   spec_input.init_program = settings_.libexec + "/hull-monitor";
   if (const auto it = console_sizes_.find(row.id); it != console_sizes_.end()) spec_input.console_size = it->second;
-  spec_input.swap_accounting = host_has_swap_accounting();
-  {
-    // What the workload changed in an earlier run counts: then its upper layer is part of the view.
-    std::vector<std::string> stack = spec_input.lower_dirs;
-    if (::access((folder + "/upper/etc").c_str(), F_OK) == 0) stack.insert(stack.begin(), spec_input.upper_dir);
-    TRY_ASSIGN(const sys::Root view, open_stack(stack));
-    TRY_ASSIGN(spec_input.user, resolve_user(view, config.user, config.groups_add));
-  }
-  TRY(copy_root_attributes(spec_input.lower_dirs.front(), spec_input.upper_dir));
 
   const std::string run = paths_.run_of(row.id);
   if (::mkdir(run.c_str(), 0700) != 0) {
@@ -238,8 +263,9 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     mark("prepare");
     TRY_ASSIGN(const oci::Spec spec, build_spec(spec_input));
     TRY_ASSIGN(const UniqueFd bundle,
-               sys::open(folder + "/config.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+               sys::open(paths_.workload(row.id) + "/config.json", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
     TRY(sys::write_all(bundle.get(), oci::to_json(spec)).context("write the bundle"));
+    if (row.isolation == Isolation::kVm) TRY(write_vm_json(row, config, image));
     mark("write the specification");
 
     TRY_ASSIGN(UniqueFd control,
@@ -283,7 +309,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     started.type = MessageType::kStarted;
     started.time_ns = started_ns;
     TRY(send_message(control.get(), started));
-    auto opened = runtime_.start(row.id);
+    auto opened = driver(row.isolation).start(row.id);
     if (!opened.ok()) return program_failure(opened.error().message());
     mark("runtime start");
     if (attachment) primaries_.insert_or_assign(row.id, std::move(control));

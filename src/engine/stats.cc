@@ -5,6 +5,7 @@
 
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
+#include "engine/host.h"
 #include "oci/json_reader.h"
 #include "sys/file.h"
 
@@ -52,7 +53,8 @@ void read_system(ContainerStats* out) {
   }
 }
 
-void read_network(int pid, ContainerStats* out) {
+/// `only`: count this interface alone; "" counts all but the loopback.
+void read_network(int pid, std::string_view only, ContainerStats* out) {
   const auto text = sys::read_file(fmt::format("/proc/{}/net/dev", pid), 1 << 20);
   if (!text.ok()) return;
   std::string_view rest = *text;
@@ -62,15 +64,12 @@ void read_network(int pid, ContainerStats* out) {
     rest.remove_prefix(std::min(end + 1, rest.size()));
     const size_t colon = line.find(':');
     if (colon == std::string_view::npos || line.substr(0, colon).find("lo") != std::string_view::npos) continue;
+    if (!only.empty() && words_of(line.substr(0, colon)) != std::vector{only}) continue;
     const auto words = words_of(line.substr(colon + 1));
     if (words.size() < 9) continue;
     out->net_rx += number_of(words[0]);
     out->net_tx += number_of(words[8]);
   }
-}
-
-uint64_t host_memory() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 }  // namespace
@@ -81,9 +80,10 @@ Result<ContainerStats> EngineImpl::stats(std::string_view ref) {
   ContainerStats out;
   out.id = row.id;
   out.name = row.name;
+  out.isolation = row.isolation;
   // Docker's client shows zeros for what does not run.
   if (state.status != Status::kRunning && state.status != Status::kPaused) return out;
-  TRY_ASSIGN(const std::string json, runtime_.stats(row.id));
+  TRY_ASSIGN(const std::string json, driver(row.isolation).stats(row.id));
   std::map<std::string, uint64_t> raw;
   JsonReader r(json);
   const auto object = [&](auto&& member) {
@@ -148,7 +148,8 @@ Result<ContainerStats> EngineImpl::stats(std::string_view ref) {
   const uint64_t host = host_memory();
   if (out.memory_limit == 0 || out.memory_limit > host) out.memory_limit = host;
   read_system(&out);
-  if (row.network != "host") read_network(state.pid, &out);
+  // A machine's network namespace has a bridge and a tap beside the interface that leads outside.
+  if (row.network != "host") read_network(state.pid, row.isolation == Isolation::kVm ? "eth0" : "", &out);
   return out;
 }
 

@@ -18,6 +18,8 @@ using monitor::Message;
 using monitor::MessageType;
 
 constexpr int kDefaultStopTimeout = 10;
+/// What a machine may take to write its disk back after its workload was killed, before it is killed itself.
+constexpr int kGuestEndMs = 15'000;
 
 Result<void> tell(int control, MessageType type) {
   Message message;
@@ -26,16 +28,6 @@ Result<void> tell(int control, MessageType type) {
 }
 
 }  // namespace
-
-/// By pidfd, with the start time checked after it is open: a recycled pid is never hit.
-Result<void> EngineImpl::signal_init(const RunState& state, int signal) {
-  const UniqueFd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, state.pid, 0)));
-  if (!pidfd || process_start_time(state.pid) != state.start_time) return {};  // it has just ended
-  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0) != 0 && errno != ESRCH) {
-    return errnof("send signal {} to process {}", signal, state.pid);
-  }
-  return {};
-}
 
 Result<void> EngineImpl::kill(std::string_view ref, std::string_view signal_text) {
   TRY_ASSIGN(const int signal, parse_signal(signal_text.empty() ? "KILL" : signal_text));
@@ -48,7 +40,7 @@ Result<void> EngineImpl::kill(std::string_view ref, std::string_view signal_text
     return errorf(ErrorKind::kConflict, "container {} is paused. Unpause the container before stopping or killing",
                   row.id);
   }
-  TRY(signal_init(state, signal));
+  TRY(driver(row.isolation).signal(row.id, state, signal));
   if (state.status == Status::kPaused) TRY(unpause(row.id));  // a frozen process dies when it is thawed
   return {};
 }
@@ -85,13 +77,18 @@ Result<void> EngineImpl::end_run(const WorkloadRow& row, const std::optional<int
         }
       };
       bool ended = false;
-      if (!(grace_s && *grace_s == 0) || signal == SIGKILL) {
-        ::syscall(SYS_pidfd_send_signal, pidfd.get(), signal, nullptr, 0);
+      if (!(grace_s && *grace_s == 0)) {
+        TRY(driver(row.isolation).signal(row.id, state, signal));
         ended = wait_ms(!grace_s || *grace_s < 0 ? -1 : *grace_s * 1000);
       }
       if (!ended) {
-        ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
-        if (!wait_ms(30'000)) {
+        // A guest whose workload is killed writes its disk back; where that is to be removed, nobody needs it.
+        if (row.isolation == Isolation::kVm && signal != SIGKILL) {
+          ignore_result(driver(row.isolation).signal(row.id, state, SIGKILL));
+          ended = wait_ms(kGuestEndMs);
+        }
+        if (!ended) ::syscall(SYS_pidfd_send_signal, pidfd.get(), SIGKILL, nullptr, 0);
+        if (!ended && !wait_ms(30'000)) {
           return errorf(ErrorKind::kTimeout,
                         "container {} did not end within 30 seconds of being killed: its process "
                         "{} hangs in the kernel",
@@ -154,7 +151,7 @@ Result<void> EngineImpl::pause(std::string_view ref) {
   const RunState state = read_state(paths_, row.id);
   if (state.status == Status::kPaused) return errorf(ErrorKind::kConflict, "container {} is already paused", row.id);
   if (state.status != Status::kRunning) return errorf(ErrorKind::kConflict, "container {} is not running", row.id);
-  TRY(runtime_.pause(row.id));
+  TRY(driver(row.isolation).pause(row.id));
   TRY_ASSIGN([[maybe_unused]] const UniqueFd mark_file,
              sys::open(paths_.run_of(row.id) + "/paused", O_WRONLY | O_CREAT | O_NOFOLLOW, 0600));
   return {};
@@ -165,7 +162,7 @@ Result<void> EngineImpl::unpause(std::string_view ref) {
   TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
   const RunState state = read_state(paths_, row.id);
   if (state.status != Status::kPaused) return errorf(ErrorKind::kConflict, "container {} is not paused", row.id);
-  TRY(runtime_.resume(row.id));
+  TRY(driver(row.isolation).resume(row.id));
   ::unlink((paths_.run_of(row.id) + "/paused").c_str());
   return {};
 }
@@ -175,7 +172,7 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
   if (state.status == Status::kRunning || state.status == Status::kPaused) return {};  // started again meanwhile
   if (!state.needs_cleanup) return {};
   // The cgroup goes, and with it whatever an orphaned run left behind.
-  TRY(runtime_.remove(row.id, true));
+  TRY(driver(row.isolation).remove(row.id));
   if (row.network == "bridge") {
     TRY_ASSIGN(net::NetworkManager* const manager, network());
     TRY(manager->detach(row.id));

@@ -64,7 +64,7 @@ Result<DiskUsage> EngineImpl::disk_usage() {
     item.id = one.id;
     item.name = one.name;
     item.detail = one.image;
-    item.size = tree_size(paths_.workload(one.id) + "/upper");
+    item.size = written_size(one.id, one.isolation);
     item.in_use = one.status == Status::kRunning || one.status == Status::kPaused;
     out.workloads.push_back(std::move(item));
   }
@@ -119,7 +119,7 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
             [&] { return remove(row.id, true, false); });
       continue;
     }
-    if (!sys::exists(paths_.workload(row.id) + "/upper")) {
+    if (!has_files(row)) {
       found(fmt::format("container {}: its files are gone", row.name), [&] { return remove(row.id, true, false); });
     }
   }
@@ -133,7 +133,9 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
   };
   for (const std::string& id : entries_of(paths_.workloads())) orphan(id, "folder");
   for (const std::string& id : entries_of(paths_.runs())) orphan(id, "run folder");
-  for (const std::string& id : entries_of(paths_.runtime_root())) orphan(id, "runtime record");
+  for (const std::string& root : {paths_.runtime_root(), paths_.vm_runtime_root()}) {
+    for (const std::string& id : entries_of(root)) orphan(id, "runtime record");
+  }
   TRY_ASSIGN(const std::vector<std::string> holders, images_->holders());
   for (const std::string& id : holders) orphan(id, "image hold of");
   TRY_ASSIGN(const std::vector<VolumeRow> volumes, names->volumes());

@@ -226,16 +226,13 @@ Result<int> parse_signal(std::string_view text) {
 }
 
 Result<void> validate(const Config& c) {
-  if (c.isolation == Isolation::kVm) {
-    return errorf(ErrorKind::kUnsupported,
-                  "--vm: virtual machines come with a later release of Hull; leave the flag out to run a container");
-  }
   if (!c.name.empty() && !valid_name(c.name)) {
     return errorf(ErrorKind::kInvalid, "Invalid container name ({}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed",
                   c.name);
   }
-  if (!c.runtime.empty() && c.runtime != "hull-oci" && c.runtime != "hull") {
-    return errorf(ErrorKind::kInvalid, "unknown or invalid runtime name: {}: there is hull-oci", c.runtime);
+  if (!c.runtime.empty() && c.runtime != "hull-oci" && c.runtime != "hull" && c.runtime != "hull-oci-vm") {
+    return errorf(ErrorKind::kInvalid, "unknown or invalid runtime name: {}: there are hull-oci and hull-oci-vm",
+                  c.runtime);
   }
   if (c.restart.name != "no" && !c.restart.name.empty()) {
     return errorf(ErrorKind::kUnsupported, "--restart {}: restart policies come with a later release", c.restart.name);
@@ -254,6 +251,7 @@ Result<void> validate(const Config& c) {
   TRY(check_modes(c));
   TRY(check_network(c));
   TRY(check_logs(c));
+  TRY(validate_vm(c));
   TRY(effective_capabilities(c));
   TRY(parse_security_options(c.security_opt));
   return {};

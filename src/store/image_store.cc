@@ -382,15 +382,46 @@ Result<void> StoreImpl::refuse_unsynced(const Image& image) {
   }
 }
 
-Result<std::vector<std::string>> StoreImpl::lower_dirs(const Image& image) {
-  const LayerPlaces places{layout_.layers(), paths_.run + "/layers"};
-  // The same layer may occur twice (empty layers do). Overlayfs refuses a folder named twice, and the lower occurrence
-  // adds nothing: all that it holds is in the upper one, above whatever lies between.
-  std::vector<Digest> uppermost_first;
+namespace {
+
+/// The same layer may occur twice (empty layers do). Overlayfs refuses a folder named twice, and the lower occurrence
+/// adds nothing: all that it holds is in the upper one, above whatever lies between.
+std::vector<Digest> uppermost_layers_first(const Image& image) {
+  std::vector<Digest> layers;
   std::set<std::string_view> seen;
   for (auto it = image.diff_ids.rbegin(); it != image.diff_ids.rend(); ++it) {
-    if (seen.insert(it->str()).second) uppermost_first.push_back(*it);
+    if (seen.insert(it->str()).second) layers.push_back(*it);
   }
+  return layers;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> StoreImpl::layer_blobs(const Image& image) {
+  TRY(refuse_unsynced(image));
+  std::vector<std::string> files;
+  for (const Digest& layer : uppermost_layers_first(image)) {
+    const std::string base = layout_.layers() + "/" + std::string(layer.hex());
+    struct stat info{};
+    if (::lstat((base + ".erofs").c_str(), &info) == 0 && S_ISREG(info.st_mode)) {
+      files.push_back(base + ".erofs");
+      continue;
+    }
+    if (::lstat(base.c_str(), &info) == 0 && S_ISDIR(info.st_mode)) {
+      return errorf(ErrorKind::kUnsupported,
+                    "image {} was unpacked to folders, because this host could not mount EROFS then, and a virtual "
+                    "machine needs its layers as files: remove it ('hull rmi') and pull it again where it can",
+                    image.id.short_hex());
+    }
+    return errorf(ErrorKind::kNotFound, "layer {} of image {} is missing: pull the image again", layer.short_hex(),
+                  image.id.short_hex());
+  }
+  return files;
+}
+
+Result<std::vector<std::string>> StoreImpl::lower_dirs(const Image& image) {
+  const LayerPlaces places{layout_.layers(), paths_.run + "/layers"};
+  const std::vector<Digest> uppermost_first = uppermost_layers_first(image);
   TRY(refuse_unsynced(image));
   auto dirs = ensure_mounted(places, uppermost_first);
   if (!dirs.ok()) {

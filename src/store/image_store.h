@@ -91,6 +91,9 @@ class ImageStore {
   /// Makes the layers of an image available (EROFS blobs are mounted once per boot) and gives overlayfs lower
   /// folders, uppermost first.
   virtual Result<std::vector<std::string>> lower_dirs(const Image& image) = 0;
+  /// The files of the same layers, uppermost first, for who mounts them elsewhere (a virtual machine). Nothing is
+  /// mounted here. kUnsupported for layers in folder form.
+  virtual Result<std::vector<std::string>> layer_blobs(const Image& image) = 0;
 
   /// Bytes on disk: layers (total, and of layers that no image uses), for `system df`.
   struct Usage {

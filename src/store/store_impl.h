@@ -31,6 +31,7 @@ class StoreImpl final : public ImageStore {
   Result<void> release(std::string_view workload_id) override;
   Result<std::vector<std::string>> holders() override;
   Result<std::vector<std::string>> lower_dirs(const Image& image) override;
+  Result<std::vector<std::string>> layer_blobs(const Image& image) override;
   Result<Usage> usage() override;
   Result<CheckReport> check(bool deep, bool repair) override;
   void set_layer_verifier(LayerVerifier verifier) override { verifier_ = std::move(verifier); }
