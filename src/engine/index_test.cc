@@ -64,6 +64,30 @@ TEST_F(IndexTest, NamesAreUniqueAndNothingIsHalfWritten) {
   EXPECT_FALSE(*index->by_id(std::string(64, 'c')));
 }
 
+TEST_F(IndexTest, KeepsTheWallAndTakesOverTheFirstVersion) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db,
+                         "PRAGMA journal_mode=WAL;"
+                         "CREATE TABLE workloads(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT "
+                         "NULL, image TEXT NOT NULL, image_id TEXT NOT NULL, command TEXT NOT NULL, network TEXT NOT "
+                         "NULL, labels TEXT NOT NULL, mounts TEXT NOT NULL, ports TEXT NOT NULL, auto_remove INTEGER "
+                         "NOT NULL, removing INTEGER NOT NULL);"
+                         "CREATE TABLE configs(id TEXT PRIMARY KEY, config TEXT NOT NULL);"
+                         "INSERT INTO workloads VALUES('old','old',1,'i','i','c','none','','','',0,0);"
+                         "PRAGMA user_version=1",
+                         nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  sqlite3_close(db);
+  WorkloadRow machine = row('a', "machine");
+  machine.isolation = Isolation::kVm;
+  EXPECT_EQ(open()->find("old")->isolation, Isolation::kContainer);
+  ignore_result(sys::remove_tree(folder_));
+  ASSERT_TRUE(sys::make_dirs(folder_).ok());
+  ASSERT_TRUE(open()->add(machine, "{}", {}).ok());
+  EXPECT_EQ(open()->find("machine")->isolation, Isolation::kVm);
+}
+
 TEST_F(IndexTest, VolumesInUseStay) {
   auto index = open();
   VolumeRow volume;

@@ -29,6 +29,8 @@ std::vector<std::string> available() {
 
 oci::Spec build(const Config& config, std::vector<MountRequest>* mounts = nullptr) {
   SpecInput in;
+  in.vm = config.isolation == Isolation::kVm;
+  if (in.vm) in.user_text = config.user;
   in.id = std::string(64, 'a');
   in.config = &config;
   in.lower_dirs = {"/run/hull/layers/two", "/run/hull/layers/one"};
@@ -153,7 +155,6 @@ TEST(Validate, KnowsDockersWords) {
   EXPECT_EQ(says([](Config& c) { c.name = "-x"; }),
             "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
   EXPECT_EQ(says([](Config& c) { c.memory = 1000; }), "Minimum memory limit allowed is 6MB");
-  EXPECT_NE(says([](Config& c) { c.isolation = Isolation::kVm; }).find("later release"), std::string::npos);
   EXPECT_NE(says([](Config& c) { c.network = "other"; }).find("network other not found"), std::string::npos);
   EXPECT_NE(says([](Config& c) { c.env = {"=x"}; }).find("invalid environment variable: =x"), std::string::npos);
   EXPECT_NE(says([](Config& c) { c.stop_signal = "SIGNONE"; }), "");
@@ -175,6 +176,86 @@ TEST(Validate, KnowsDockersWords) {
             std::string::npos);
   mount.target = "/..";
   EXPECT_NE(says([&](Config& c) { c.mounts = {mount}; }).find("can't be '/'"), std::string::npos);
+}
+
+TEST(Spec, OfAMachineHasNothingOfThisHost) {
+  Config config = base();
+  config.isolation = Isolation::kVm;
+  config.user = "alice:video";
+  config.privileged = true;
+  config.devices = {{"/dev/fuse", "/dev/f", "rw"}};
+  config.sysctls = {{"kernel.panic", "5"}};
+  config.memory = 64 << 20;
+  oci::Spec spec = build(config);
+  // Any sysctl is the guest's own; the general check, which knows containers only, would refuse it.
+  EXPECT_EQ(spec.linux_config->sysctl.at("kernel.panic"), "5");
+  spec.linux_config->sysctl.erase("kernel.panic");
+  expect_golden("machine.json", std::move(spec));
+  config.devices = {{"/dev/kvm", "", "rw"}};
+  oci::Linux out;
+  out.resources.emplace();
+  EXPECT_FALSE(add_guest_devices(config, &out).ok());
+}
+
+TEST(Validate, RefusesWhatAMachineCantMean) {
+  const auto says = [](auto&& change) {
+    Config config = base();
+    config.isolation = Isolation::kVm;
+    change(config);
+    const auto checked = validate(config);
+    return checked.ok() ? std::string() : checked.error().message();
+  };
+  EXPECT_EQ(says([](Config&) {}), "");
+  const auto refused = [&](std::string_view flag, auto&& change) {
+    const std::string text = says(change);
+    EXPECT_EQ(text.substr(0, flag.size()), flag) << text;
+    EXPECT_NE(text.find("can't be had with --vm: "), std::string::npos) << text;
+  };
+  refused("--network host", [](Config& c) { c.network = "host"; });
+  refused("--network container:web", [](Config& c) { c.network = "container:web"; });
+  refused("--pid host", [](Config& c) { c.pid_mode = "host"; });
+  refused("--pid container:x", [](Config& c) { c.pid_mode = "container:x"; });
+  refused("--ipc host", [](Config& c) { c.ipc_mode = "host"; });
+  refused("--ipc shareable", [](Config& c) { c.ipc_mode = "shareable"; });
+  refused("--uts host", [](Config& c) { c.uts_mode = "host"; });
+  refused("--cgroupns host", [](Config& c) { c.cgroupns_mode = "host"; });
+  refused("--device /dev/kvm", [](Config& c) { c.devices = {{"/dev/kvm", "", "rwm"}}; });
+  refused("--device-read-bps", [](Config& c) { c.device_read_bps = {{"/dev/vda", 1}}; });
+  refused("--security-opt apparmor=mine", [](Config& c) { c.security_opt = {"apparmor=mine"}; });
+  refused("--cpu-rt-runtime", [](Config& c) { c.cpu_rt_runtime = 1000; });
+  refused("--oom-kill-disable", [](Config& c) { c.oom_kill_disable = true; });
+  refused("--memory-swappiness", [](Config& c) { c.memory_swappiness = 5; });
+  refused("bind-propagation=rshared", [](Config& c) {
+    MountRequest mount;
+    mount.source = "/x";
+    mount.target = "/x";
+    mount.propagation = "rshared";
+    c.mounts = {mount};
+  });
+  // What means the same is taken.
+  EXPECT_EQ(says([](Config& c) {
+              c.privileged = true;
+              c.cap_add = {"SYS_RESOURCE", "SYS_MODULE"};
+              c.sysctls = {{"kernel.panic", "1"}};
+              c.devices = {{"/dev/fuse", "", "rwm"}, {"/dev/null", "/dev/x", "r"}};
+              c.security_opt = {"apparmor=unconfined", "no-new-privileges", "label=disable"};
+              c.storage_opt = {{"size", "64m"}};
+              c.hypervisor = "qemu";
+              c.runtime = "hull-oci-vm";
+              c.pid_mode = "private";
+              c.ipc_mode = "none";
+              c.userns_mode = "host";
+            }),
+            "");
+  EXPECT_NE(says([](Config& c) { c.storage_opt = {{"size", "1k"}}; }).find("expected 16MiB to"), std::string::npos);
+  EXPECT_NE(says([](Config& c) { c.hypervisor = "xen"; }).find("expected auto, kvm or qemu"), std::string::npos);
+  // And of a container what only a machine has.
+  Config container = base();
+  container.storage_opt = {{"size", "1g"}};
+  EXPECT_NE(validate(container).error().message().find("add --vm"), std::string::npos);
+  container.storage_opt.clear();
+  container.hypervisor = "kvm";
+  EXPECT_NE(validate(container).error().message().find("add --vm"), std::string::npos);
 }
 
 TEST(Signals, AreReadInEveryForm) {
@@ -199,6 +280,9 @@ TEST(ConfigJson, GoesRoundTrip) {
   config.device_read_bps = {{"/dev/vda", 1000}};
   config.log_options = {{"max-size", "1m"}};
   config.network = "container:abc";
+  config.isolation = Isolation::kVm;
+  config.hypervisor = "qemu";
+  config.storage_opt = {{"size", "2g"}};
   MountRequest mount;
   mount.type = MountRequest::Type::kVolume;
   mount.source = "v";
