@@ -30,7 +30,6 @@ constexpr const Command* kCommands[] = {
     &kDoctor,
     // Workloads
     &kAttach,
-    &kCompare,
     &kCreate,
     &kInspect,
     &kKill,

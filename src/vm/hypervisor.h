@@ -53,7 +53,7 @@ class Hypervisor {
 /// that a user sees. `wait_status` is processes[0]'s.
 Error machine_failure(const Machine& machine, int wait_status, const std::string& console_log);
 
-/// The last lines of a file, at most `lines` and 4 KiB, without control characters; "" when there is none.
+/// The last lines of a file, at most `lines` and 16 KiB, without control characters; "" when there is none.
 std::string last_lines(const std::string& path, int lines);
 
 /// Where the programs are; program_folders() finds them beside the running program or through HULL_LIBEXEC.

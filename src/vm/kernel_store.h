@@ -54,6 +54,10 @@ class KernelStore {
   std::string data_root_;
 };
 
+/// manifest.json of an installed kernel, and back; `folder` is the store's, the paths are made from it.
+std::string manifest_json(const GuestKernel& kernel);
+Result<GuestKernel> parse_manifest(std::string_view text, const std::string& folder, const std::string& name);
+
 /// HULL_ROOT, else /var/lib/hull: for programs that have no engine (hull-oci-vm under Podman or Docker).
 std::string default_data_root();
 
