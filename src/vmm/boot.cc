@@ -9,6 +9,7 @@
 #include "base/error_format.h"
 #include "vmm/elf_kernel.h"
 #include "vmm/layout.h"
+#include "vmm/power.h"
 
 namespace hull::vmm {
 
@@ -82,7 +83,7 @@ Result<Module> load_initramfs(const MachineMemory& memory, const BootFiles& file
 std::vector<MapEntry> memory_map(const MachineMemory& memory) {
   std::vector<MapEntry> map{
       {0, layout::kEndOfConventional, kMapRam, 0},
-      {layout::kAcpi, layout::kAcpiEnd - layout::kAcpi, kMapReserved, 0},
+      {layout::kAcpi, layout::kHighMemory - layout::kAcpi, kMapReserved, 0},
       {layout::kHighMemory, memory.low_end() - layout::kHighMemory, kMapRam, 0},
   };
   if (memory.end() > layout::kHoleEnd) {
@@ -121,11 +122,15 @@ Result<uint32_t> load_boot(const MachineMemory& memory, const BootFiles& files) 
   start.memory_map = layout::kMemoryMap;
   start.memory_map_entries = static_cast<uint32_t>(map.size());
   const std::span<const char> line(files.command_line.c_str(), files.command_line.size() + 1);
+  // Linux with hardware-reduced ACPI and no EFI resets by jumping here: mov dx, port; mov al, value; out dx, al; hlt.
+  const uint8_t reset_code[] = {0xba, power::kResetPort & 0xff, power::kResetPort >> 8, 0xb0, power::kResetValue, 0xee,
+                                0xf4};
   // The descriptors that the segment registers stand for, in case a kernel loads one again before its own table.
   const uint64_t descriptors[] = {0, 0x00cf9b000000ffff, 0x00cf93000000ffff, 0x00008b0000000067};
   if (!memory.guest().write(layout::kMemoryMap, std::as_bytes(std::span(map))) ||
       !memory.guest().write(layout::kCommandLine, std::as_bytes(line)) ||
-      !memory.guest().store(layout::kGdt, descriptors) || !memory.guest().store(layout::kStartInfo, start)) {
+      !memory.guest().store(layout::kResetVector, reset_code) || !memory.guest().store(layout::kGdt, descriptors) ||
+      !memory.guest().store(layout::kStartInfo, start)) {
     return does_not_fit("what the kernel is started with");
   }
   return kernel.entry;

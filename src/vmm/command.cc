@@ -12,6 +12,7 @@
 
 #include "base/error_format.h"
 #include "base/log.h"
+#include "vmm/devices.h"
 #include "vmm/machine.h"
 #include "vmm/vhost_user_main.h"
 
@@ -102,6 +103,9 @@ int run_machine(const MachineConfig& config) {
   Result<std::unique_ptr<Machine>> made = Machine::create(config, std::move(kvm).value());
   if (!made.ok()) return fail(exit_code(made.error()), made.error().message());
   Machine& machine = **made;
+  if (const Result<void> added = add_virtio_devices(machine, config); !added.ok()) {
+    return fail(exit_code(added.error()), added.error().message());
+  }
   if (const Result<void> started = machine.start(); !started.ok()) {
     return fail(exit_code(started.error()), started.error().message());
   }

@@ -14,7 +14,9 @@ inline constexpr uint64_t kCommandLine = 0x20000;
 inline constexpr uint64_t kEndOfConventional = 0xa0000;
 /// RSDP first, where a guest without PVH would search for it; the other tables follow.
 inline constexpr uint64_t kAcpi = 0xe0000;
-inline constexpr uint64_t kAcpiEnd = 0x100000;
+inline constexpr uint64_t kAcpiEnd = 0xff000;
+/// Where a processor begins after a reset, as real-mode code jumps to it (FFFF:0000).
+inline constexpr uint64_t kResetVector = 0xffff0;
 inline constexpr uint64_t kHighMemory = 0x100000;
 
 // Memory ends at 3 GiB and goes on at 4 GiB: between them lie the devices.

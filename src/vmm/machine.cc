@@ -30,6 +30,8 @@ std::string full_command_line(const MachineConfig& config) {
   if (!config.console_log.empty() && line.find("console=") == std::string::npos) {
     line = line.empty() ? "console=ttyS0" : "console=ttyS0 " + line;
   }
+  // Linux prefers EFI's reset on a hardware-reduced machine, and there is no EFI.
+  if (line.find("reboot=") == std::string::npos) line += line.empty() ? "reboot=acpi" : " reboot=acpi";
   return line;
 }
 

@@ -44,7 +44,7 @@ exec 3<>/dev/ttyS1
 echo "HULL ready" >&3
 while read -r line <&3; do
   echo "$line" | base64 -d > /tmp/.command
-  setsid sh /tmp/.command > /tmp/.output 2>&1 < /dev/null
+  sh /tmp/.command > /tmp/.output 2>&1 < /dev/null
   code=$?
   { printf 'HULL %d ' $code; base64 /tmp/.output | tr -d '\\n'; echo; } >&3
 done

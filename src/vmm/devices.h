@@ -1,0 +1,14 @@
+#pragma once
+// The virtio devices that a description asks for, made and put into a machine.
+
+#include "base/error.h"
+#include "vmm/machine.h"
+#include "vmm/machine_config.h"
+
+namespace hull::vmm {
+
+/// In the order in which the guest finds them: disks, nets, file systems, vsock, rng, balloon. Opens the files and
+/// sockets; errors name the member of the description and what to do.
+Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config);
+
+}  // namespace hull::vmm

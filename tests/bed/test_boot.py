@@ -1,0 +1,80 @@
+"""A stock Debian kernel under hull-vmm on KVM, in the bed."""
+
+import os
+import pathlib
+
+import pytest
+
+from .bed import Bed
+from .guests import INITRAMFS, KERNEL, initramfs, machine, run_vmm
+from .kernel import cloud_kernel
+
+BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/release"))
+
+REPORT = """
+echo "REPORT cpus=$(grep -c ^processor /proc/cpuinfo)"
+echo "REPORT memory=$(awk '/MemTotal/ {print $2}' /proc/meminfo)"
+echo "REPORT clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "REPORT time=$(date +%s)"
+for package in /sys/devices/system/cpu/cpu*/topology; do
+  echo "REPORT topology=$(cat $package/physical_package_id):$(cat $package/core_id)"
+done
+for device in /sys/bus/virtio/devices/*; do
+  echo "REPORT virtio=$(cat $device/device):$(basename $(readlink $device/driver)):$(cat $device/status)"
+done
+"""
+
+
+@pytest.fixture(scope="module")
+def bed():
+    kernel = cloud_kernel()
+    guest = initramfs(kernel, REPORT + "case $(cat /proc/cmdline) in *end=reset*) reboot -f;; *) poweroff -f;; esac\n",
+                      modules=("virtio_mmio", "vmw_vsock_virtio_transport"))
+    with Bed({"bin/hull-vmm": BUILD / "bin/hull-vmm", KERNEL: kernel.vmlinux, INITRAMFS: guest}) as running:
+        yield running
+
+
+def reports(console):
+    found = {}
+    for line in console.splitlines():
+        if line.startswith("REPORT "):
+            key, value = line.removeprefix("REPORT ").strip().split("=", 1)
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def test_one_processor_powers_off(bed):
+    code, console, said = run_vmm(bed, machine(vsock_socket="/tmp/vsock"))
+    assert (code, said) == (0, ""), said + console
+    found = reports(console)
+    assert found["cpus"] == ["1"]
+    assert found["clock"] == ["kvm-clock"]
+    assert 140_000 < int(found["memory"][0]) < 192 << 10
+    bed_time = int(bed.run("date +%s")[1])
+    assert abs(int(found["time"][0]) - bed_time) < 120
+    assert found["virtio"] == ["0x0013:vmw_vsock_virtio_transport:0x0000000f"], "the vsock driver is not up"
+
+
+def test_four_processors(bed):
+    code, console, said = run_vmm(bed, machine(vcpus=4), timeout=180)
+    assert (code, said) == (0, ""), said + console
+    found = reports(console)
+    assert found["cpus"] == ["4"]
+    assert sorted(found["topology"]) == ["0:0", "0:1", "0:2", "0:3"]
+
+
+def test_reset_ends_the_machine(bed):
+    code, console, said = run_vmm(bed, machine(command_line="quiet end=reset"))
+    assert (code, said) == (0, ""), said + console
+    assert reports(console)["cpus"] == ["1"]
+
+
+def test_panic_is_told_by_the_console(bed):
+    code, console, _ = run_vmm(bed, machine(command_line="quiet panic=-1 rdinit=/nothing"))
+    assert code == 0
+    assert "Kernel panic" in console
+
+
+def test_reset_through_the_bios_vector_ends_the_machine(bed):
+    code, console, said = run_vmm(bed, machine(command_line="quiet reboot=bios end=reset"))
+    assert (code, said) == (0, ""), said + console
