@@ -31,6 +31,8 @@ struct Paths {
   std::string workload(std::string_view id) const { return workloads() + "/" + std::string(id); }
   /// Sockets, pid, state and exit of the current run; the folder is there while a run is, or was not cleaned up.
   std::string run_of(std::string_view id) const { return runs() + "/" + std::string(id); }
+  /// A run folder on its way out: it is taken out of sight at once, then emptied.
+  std::string ended(std::string_view id) const { return run + "/ended-" + std::string(id); }
   std::string change(std::string_view id) const { return changes() + "/" + std::string(id); }
 };
 

@@ -57,6 +57,7 @@ void EngineImpl::remove_stray_cgroups(Index& index, const std::string& id) {
 
 Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   const std::string& id = change.id();
+  TRY(sys::remove_tree(paths_.ended(id)));
   TRY_ASSIGN(const std::optional<WorkloadRow> row, index.by_id(id));
   if (!row) {
     // Killed while it was made, or after it was taken off the record.

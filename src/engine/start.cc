@@ -225,7 +225,14 @@ void EngineImpl::abandon_run(const WorkloadRow& row) {
 Result<void> EngineImpl::remove_run_folder(const std::string& id) {
   const std::string run = paths_.run_of(id);
   ::umount2((run + "/shm").c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);  // with --ipc shareable
-  return sys::remove_tree(run);
+  // Nobody may see it half removed: whoever looks meanwhile (ps, wait) would take the workload for an orphan.
+  const std::string ended = paths_.ended(id);
+  if (::rename(run.c_str(), ended.c_str()) != 0) {
+    if (errno == ENOENT) return {};
+    TRY(sys::remove_tree(ended));
+    if (::rename(run.c_str(), ended.c_str()) != 0) return errnof("rename {} to {}", run, ended);
+  }
+  return sys::remove_tree(ended);
 }
 
 Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change, const WorkloadRow& row,

@@ -1,7 +1,6 @@
 #include "engine/state.h"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <charconv>
@@ -94,8 +93,7 @@ bool monitor_alive(const Paths& paths, std::string_view id) {
 RunState read_state(const Paths& paths, std::string_view id) {
   RunState state;
   const std::string run = paths.run_of(id);
-  struct stat info{};
-  if (::stat(run.c_str(), &info) != 0) {
+  if (!sys::exists(run)) {
     state.exit = parse_exit(read_small(paths.workload(id) + "/exit"));
     const std::string mark = read_small(paths.workload(id) + "/running");
     if (!mark.empty()) {
@@ -135,6 +133,8 @@ RunState read_state(const Paths& paths, std::string_view id) {
     return state;
   }
   if (!alive) {
+    // Cleaned up while it was read here: what the run left is in the workload's folder now.
+    if (!sys::exists(run)) return read_state(paths, id);
     state.needs_cleanup = true;
     state.orphaned = true;
     state.status = started_ns ? Status::kDead : Status::kCreated;

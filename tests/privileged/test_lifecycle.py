@@ -49,6 +49,17 @@ def test_created_started_exited(hull):
     assert hull.hull("inspect", "steps", check=False).returncode == 1
 
 
+def test_wait_while_the_end_is_cleaned_up(hull):
+    """`wait` meets the monitor's clean-up at every point of it, and tells the code each time."""
+    hull.hull("create", "--name", "brief", "--network", "none", "test", "sh", "-c", "exit 3")
+    codes = set()
+    for _ in range(60):
+        hull.hull("start", "brief")
+        codes.add(hull.hull("wait", "brief").stdout.strip())
+    assert codes == {"3"}
+    hull.hull("rm", "brief")
+
+
 def test_prefix_and_ambiguity(hull, background):
     identifier = background()
     assert hull.hull("inspect", identifier[:12], "--format", "{{.Id}}").stdout.strip() == identifier
