@@ -56,8 +56,10 @@ Result<UniqueFd> make_mount(const std::string& type, const std::string& source,
 }
 
 Result<UniqueFd> clone_mount(int dir_fd, const std::string& path, bool recursive, bool follow) {
-  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_NO_AUTOMOUNT;
-  if (path.empty()) flags |= AT_EMPTY_PATH;
+  // As with mount(2), an automount point is mounted first. (Each folder of virtio-fs that is a mount of the host is
+  // one: its bare dentry would be covered by the mount as soon as somebody walks over it.)
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC;
+  if (path.empty()) flags |= AT_EMPTY_PATH | AT_NO_AUTOMOUNT;
   if (recursive) flags |= AT_RECURSIVE;
   if (!follow) flags |= AT_SYMLINK_NOFOLLOW;
   UniqueFd fd(::open_tree(dir_fd, path.c_str(), flags));

@@ -84,7 +84,8 @@ class Arguments {
       add("-accel", "kvm");
       add("-cpu", "host");
     } else {
-      add("-accel", "tcg,thread=multi");
+      // Translated code is memory of the host beside the guest's; without a limit it grows to a gigabyte.
+      add("-accel", "tcg,thread=multi,tb-size=192");
       add("-cpu", "max");
     }
     add("-smp", fmt::format("{}", config_.vcpus));

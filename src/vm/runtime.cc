@@ -17,7 +17,6 @@
 #include "runtime/hooks.h"
 #include "sys/process.h"
 #include "vm/creation.h"
-#include "vm/machine_size.h"
 #include "vm/outcome.h"
 #include "vm/process_table.h"
 #include "vm/supervisor.h"
@@ -204,7 +203,7 @@ Result<void> Runtime::update(const std::string& id, const oci::Resources& resour
   inner.rdma.clear();
   if (inner.memory && inner.memory->limit.value_or(-1) >= 0) {
     const auto limit = static_cast<uint64_t>(*inner.memory->limit);
-    if (machine_memory(limit) > machine.record.vm->memory_bytes) {
+    if (limit > machine.record.vm->memory_bytes) {
       return errorf(ErrorKind::kUnsupported,
                     "{} MiB of memory: the virtual machine was made with {} MiB, which can't grow while it runs",
                     limit >> 20, machine.record.vm->memory_bytes >> 20);

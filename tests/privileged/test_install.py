@@ -12,6 +12,7 @@ from support import instance as instances
 INSTALLED = [
     "usr/bin/hull",
     "usr/bin/hull-oci",
+    "usr/bin/hull-oci-vm",
     "usr/libexec/hull/hull-monitor",
     "usr/libexec/hull/hull-images",
     "usr/share/hull/images/hull-demo/index.json",
