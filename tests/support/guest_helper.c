@@ -34,7 +34,7 @@ static int accept_at(unsigned port, int* listener) {
   if (*listener < 0) {
     *listener = vsock();
     struct sockaddr_vm address = {.svm_family = AF_VSOCK, .svm_cid = VMADDR_CID_ANY, .svm_port = port};
-    if (bind(*listener, (const struct sockaddr*)&address, sizeof address) != 0 || listen(*listener, 16) != 0) {
+    if (bind(*listener, (const struct sockaddr*)&address, sizeof address) != 0 || listen(*listener, 128) != 0) {
       fail("listen");
     }
     // From here on in the background, so that the shell goes on only when somebody can connect.
