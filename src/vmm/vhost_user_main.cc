@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "vmm/machine_config.h"
+#include "vmm/virtio/block.h"
+#include "vmm/virtio/rng.h"
 #include "vmm/virtio/vhost_user_backend.h"
 #include "vmm/virtio/vsock.h"
 
@@ -26,7 +28,9 @@ namespace {
 
 constexpr std::string_view kUsage =
     "usage: hull-vmm --vhost-user KIND (--socket PATH | --listen-fd N) [options of the kind]\n"
-    "  vsock  --vsock-socket PATH [--cid N]\n";
+    "  vsock  --vsock-socket PATH [--cid N]\n"
+    "  block  --disk FILE... [--writable] [--serial TEXT] [--bytes-per-second N] [--operations-per-second N]\n"
+    "  rng\n";
 
 /// "--name value" pairs in order; "--name" alone for the names in kSwitches.
 class Arguments {
@@ -50,6 +54,11 @@ class Arguments {
     const auto found = values_.find(name);
     if (found == values_.end()) return std::nullopt;
     return found->second.back();
+  }
+  std::vector<std::string> all(const std::string& name) {
+    used_.insert(name);
+    const auto found = values_.find(name);
+    return found == values_.end() ? std::vector<std::string>() : found->second;
   }
   Result<std::string> required(const std::string& name) {
     const auto value = text(name);
@@ -83,8 +92,30 @@ Result<std::unique_ptr<VirtioDevice>> make_vsock(Arguments* arguments) {
       std::make_unique<VsockDevice>(std::move(socket), VsockOptions{.cid = static_cast<uint64_t>(cid), .connect = {}}));
 }
 
+Result<RateLimit> rate_limit(Arguments* arguments) {
+  TRY_ASSIGN(const int64_t bytes, arguments->number("--bytes-per-second", 0, 0, INT64_MAX));
+  TRY_ASSIGN(const int64_t operations, arguments->number("--operations-per-second", 0, 0, INT64_MAX));
+  return RateLimit{static_cast<uint64_t>(bytes), static_cast<uint64_t>(operations)};
+}
+
+Result<std::unique_ptr<VirtioDevice>> make_block(Arguments* arguments) {
+  DiskConfig config;
+  config.extents = arguments->all("--disk");
+  config.read_only = !arguments->text("--writable").has_value();
+  config.serial = arguments->text("--serial").value_or("");
+  TRY_ASSIGN(config.limit, rate_limit(arguments));
+  TRY(arguments->all_used());
+  TRY_ASSIGN(std::unique_ptr<VirtioDevice> device, BlockDevice::create(config));
+  return device;
+}
+
 Result<std::unique_ptr<VirtioDevice>> make_device(const std::string& kind, Arguments* arguments) {
   if (kind == "vsock") return make_vsock(arguments);
+  if (kind == "block") return make_block(arguments);
+  if (kind == "rng") {
+    TRY(arguments->all_used());
+    return std::unique_ptr<VirtioDevice>(std::make_unique<RngDevice>());
+  }
   return errorf(ErrorKind::kInvalid, "--vhost-user {}: there is no such device", kind);
 }
 

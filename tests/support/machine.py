@@ -185,7 +185,7 @@ class Backend:
 
     def device(self, name, *more):
         """QEMU's arguments for the device behind this back end."""
-        chardev = f"{name}-chardev"
+        chardev = f"back{self.process.pid}"
         return ["-chardev", f"socket,id={chardev},path={self.socket}",
                 "-device", ",".join([f"{name},chardev={chardev}", *more])]
 

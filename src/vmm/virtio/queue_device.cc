@@ -84,7 +84,12 @@ void QueueDevice::Lane::on_event(uint64_t key, uint32_t events) {
   if (!device->broken()) device->on_queue(key);
 }
 
-bool QueueDevice::Lane::after_events() { return !device->broken() && device->after_events(index); }
+bool QueueDevice::Lane::after_events() {
+  const bool more = !device->broken() && device->after_events(index);
+  // A broken device must not spin on what it does not look at any more.
+  if (device->broken()) worker.stop_watching();
+  return more;
+}
 
 void copy_config(std::span<const std::byte> whole, uint32_t offset, std::span<std::byte> out) {
   std::fill(out.begin(), out.end(), std::byte{0});

@@ -1,5 +1,6 @@
 #include "vmm/virtio/worker.h"
 
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -101,7 +102,7 @@ void Worker::run() {
   client_->on_start();
   bool more = client_->after_events();
   std::array<epoll_event, 64> events;
-  for (;;) {
+  while (!only_stop_) {
     const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), more ? 0 : -1);
     if (count < 0 && errno != EINTR) return;
     for (int i = 0; i < count; ++i) {
@@ -109,6 +110,9 @@ void Worker::run() {
       client_->on_event(events[i].data.u64, events[i].events);
     }
     more = client_->after_events();
+  }
+  pollfd wait{stop_event_.get(), POLLIN, 0};
+  while (::poll(&wait, 1, -1) <= 0) {
   }
 }
 

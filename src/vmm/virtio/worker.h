@@ -52,6 +52,9 @@ class Worker {
   Result<void> change(int fd, uint32_t events, uint64_t key);
   void unwatch(int fd);
 
+  /// From the worker's own thread: looks at nothing but stop() from here on.
+  void stop_watching() { only_stop_ = true; }
+
   static constexpr uint64_t kStopKey = ~0ull;
 
  private:
@@ -62,6 +65,7 @@ class Worker {
   std::string kind_;
   pthread_t thread_{};
   bool running_ = false;
+  bool only_stop_ = false;
   UniqueFd epoll_, stop_event_;
 };
 
