@@ -64,7 +64,7 @@ TEST_F(Qemu, EmulationGetsTheCountersSpeedAndKvmDoesNot) {
   plan_.tsc_khz = 2500000;
   const auto emulated = qemu_arguments(config_, plan_);
   EXPECT_THAT(*emulated, Contains(HasSubstr("tsc_early_khz=2500000")));
-  EXPECT_THAT(*emulated, Contains("tcg,thread=multi"));
+  EXPECT_THAT(*emulated, Contains("tcg,thread=multi,tb-size=192"));
   plan_.use_kvm = true;
   const auto kvm = qemu_arguments(config_, plan_);
   EXPECT_THAT(*kvm, testing::Not(Contains(HasSubstr("tsc_early_khz"))));
