@@ -1,16 +1,24 @@
 // Installs Debian's kernel package into a store of its own and boots it under QEMU's software emulation, down to the
 // first line of a PID 1 of ours, with the layers' disk and the writable disk.
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 
@@ -36,6 +44,7 @@ constexpr const char* kGuest = HULL_BUILD_DIR "/src/vm/test_guest/hull-test-gues
 class GuestKernelTest : public testing::Test {
  protected:
   static void SetUpTestSuite() {
+    ::setenv("HULL_LIBEXEC", HULL_BUILD_DIR "/bin", 1);
     std::string name = testing::TempDir() + "guest-kernel-XXXXXX";
     ASSERT_NE(::mkdtemp(name.data()), nullptr);
     root_ = name;
@@ -79,6 +88,13 @@ class GuestKernelTest : public testing::Test {
       const auto ended = wait_process(started->vmm().pidfd.get());
       EXPECT_TRUE(ended.ok());
       if (status != nullptr) *status = *ended;
+      // The others end by themselves with it.
+      for (size_t i = 1; i < started->processes.size(); ++i) {
+        const auto& other = started->processes[i];
+        pollfd ending = {other.pidfd.get(), POLLIN, 0};
+        EXPECT_EQ(::poll(&ending, 1, 10000), 1) << other.name << " outlives the machine";
+        ignore_result(wait_process(other.pidfd.get()));
+      }
     }
     return sys::read_file(config.console_log).value_or("") + last_lines(folder_ + "/vmm.log", 5);
   }
@@ -142,6 +158,41 @@ TEST_F(GuestKernelTest, BootsWithLayersAndAWritableDisk) {
   EXPECT_TRUE(checked.ok()) << checked.error().message();
   const auto written = run_program({"/sbin/debugfs", "-R", "cat written", folder_ + "/scratch"});
   EXPECT_THAT(*written, HasSubstr("by the guest"));
+}
+
+/// A tap in a network namespace that only this process is in from now on.
+Result<UniqueFd> open_tap() {
+  if (::unshare(CLONE_NEWNET) != 0) return errno_error("unshare");
+  TRY_ASSIGN(UniqueFd tap, sys::open("/dev/net/tun", O_RDWR));
+  ifreq request{};
+  std::strcpy(request.ifr_name, "tap0");
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (::ioctl(tap.get(), TUNSETIFF, &request) != 0) return errno_error("TUNSETIFF");
+  return tap;
+}
+
+TEST_F(GuestKernelTest, HasANetworkDeviceAndSpeaksToTheHost) {
+  vmm::MachineConfig config = machine();
+  const auto tap = open_tap();
+  ASSERT_TRUE(tap.ok()) << tap.error().message();
+  config.nets.resize(1);
+  config.nets[0].tap_fd = tap->get();
+  config.nets[0].mac = "02:42:ac:11:00:02";
+  config.vsock_socket = folder_ + "/vsock";
+  config.command_line = "say_hello";
+  const std::string path = config.vsock_socket + "_1023";
+  const UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{.sun_family = AF_UNIX};
+  ASSERT_LT(path.size(), sizeof address.sun_path);
+  path.copy(address.sun_path, path.size());
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  ASSERT_EQ(::listen(listener.get(), 1), 0);
+  const std::string said = boot(config);
+  EXPECT_THAT(said, HasSubstr("said hello"));
+  pollfd waiting = {listener.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&waiting, 1, 0), 1) << "nobody called";
+  const UniqueFd guest(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  EXPECT_EQ(*sys::read_all(guest.get()), "hello from 02:42:ac:11:00:02\n");
 }
 
 TEST_F(GuestKernelTest, APanicEndsTheMachineAndIsTold) {

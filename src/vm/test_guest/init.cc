@@ -3,8 +3,10 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/vm_sockets.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
@@ -113,6 +115,20 @@ void show_disk(const std::string& wanted) {
   ::umount("/run/disk");
 }
 
+/// Tells the host's port 1023 over vsock what the network device's address is.
+void say_hello() {
+  const std::string text = "hello from " + slurp("/sys/class/net/eth0/address");
+  const int fd = ::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_vm host{};
+  host.svm_family = AF_VSOCK;
+  host.svm_cid = VMADDR_CID_HOST;
+  host.svm_port = 1023;
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&host), sizeof host) != 0) return say("test-guest: vsock: %m\n");
+  static_cast<void>(!::write(fd, text.data(), text.size()));
+  ::close(fd);
+  say("test-guest: said hello\n");
+}
+
 }  // namespace
 
 int main() {
@@ -129,6 +145,7 @@ int main() {
   say("test-guest: clock %s", clock.c_str());
   for (const std::string& word : split(slurp("/proc/cmdline"), ' ')) {
     if (word.starts_with("show_disk=")) show_disk(split(word.substr(10), '\n')[0]);
+    if (word.starts_with("say_hello")) say_hello();
     if (word.starts_with("panic_now")) {
       FILE* trigger = std::fopen("/proc/sysrq-trigger", "we");
       if (trigger != nullptr) std::fputs("c", trigger), std::fclose(trigger);
