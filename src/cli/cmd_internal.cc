@@ -18,7 +18,7 @@ Result<int> help_main(Context& context, const Parsed& parsed) {
     print_command_help(context.out, *found.command);
     return 0;
   }
-  if (found.group != nullptr && words.size() == 1) {
+  if (found.group != nullptr && found.words == words.size()) {
     print_group_help(context.out, *found.group);
     return 0;
   }
@@ -64,7 +64,7 @@ Result<int> man_main(Context& context, const Parsed& parsed) {
 constinit const Command kHelp = {.path = "help",
                                  .arguments = "[COMMAND]",
                                  .summary = "Show help for Hull or for a command",
-                                 .most = 2,
+                                 .most = 3,
                                  .complete = Complete::kCommand,
                                  .section = Section::kInternal,
                                  .run = help_main};

@@ -83,6 +83,13 @@ extern const FlagTables kGlobalFlags;
 /// The program: parses, dispatches, reports. Returns the exit code.
 int hull_main(Context& context, std::span<const std::string_view> words);
 
+/// "vm kernel" of "vm kernel ls", "" of "run".
+std::string_view group_of(std::string_view path);
+/// "ls" of "vm kernel ls".
+std::string_view last_word(std::string_view path);
+
+/// Replaces this process by one of Hull's other programs. Returns only on failure.
+Error exec_program(std::string_view name, std::span<const std::string_view> words);
 /// Replaces this process by hull-images with the same words (pull, push, load ...). Returns only on failure.
 Error exec_images_program(std::span<const std::string_view> words);
 

@@ -69,6 +69,11 @@ constexpr const Command* kCommands[] = {
     &kSystemCheck,
     &kSystemDf,
     &kSystemPrune,
+    // Virtual machines
+    &kVmKernelInstall,
+    &kVmKernelList,
+    &kVmKernelRemove,
+    &kVmKernelUse,
     // For programs
     &kHelp,
     &kInternalCleanup,
@@ -78,9 +83,14 @@ constexpr const Command* kCommands[] = {
 };
 
 constexpr CommandGroup kGroups[] = {
-    {"container", "Manage workloads"}, {"image", "Manage images"},
-    {"network", "Manage networks"},    {"system", "Manage Hull as a whole"},
-    {"volume", "Manage volumes"},      {"internal", "Commands that Hull's own programs and packages use"},
+    {"container", "Manage workloads"},
+    {"image", "Manage images"},
+    {"network", "Manage networks"},
+    {"system", "Manage Hull as a whole"},
+    {"volume", "Manage volumes"},
+    {"internal", "Commands that Hull's own programs and packages use"},
+    {"vm", "Manage what virtual machines need"},
+    {"vm kernel", "Manage the guest kernels of virtual machines"},
 };
 
 constexpr Flag kGlobal[] = {
@@ -226,19 +236,28 @@ void for_each_path(const Command& command, const std::function<void(std::string_
   for (const std::string_view alias : split(command.aliases, ',')) visit(alias);
 }
 
+std::string_view group_of(std::string_view path) {
+  const size_t blank = path.rfind(' ');
+  return blank == std::string_view::npos ? std::string_view() : path.substr(0, blank);
+}
+std::string_view last_word(std::string_view path) { return path.substr(path.rfind(' ') + 1); }
+
 Found find_command(std::span<const std::string_view> words) {
   Found found;
   if (words.empty()) return found;
-  const std::string two = words.size() > 1 ? fmt::format("{} {}", words[0], words[1]) : std::string();
-  for (const Command* command : kCommands) {
-    for_each_path(*command, [&](std::string_view path) {
-      if (path == words[0] && found.words < 1) found = {command, nullptr, 1};
-      if (!two.empty() && path == two) found = {command, nullptr, 2};
-    });
-  }
-  if (found.command != nullptr) return found;
-  for (const CommandGroup& group : kGroups) {
-    if (group.name == words[0]) return {nullptr, &group, 1};
+  // The longest name counts, and a command before a group.
+  std::string name;
+  constexpr size_t kMostWords = 3;
+  for (size_t count = 1; count <= std::min(words.size(), kMostWords); ++count) {
+    name += fmt::format("{}{}", count > 1 ? " " : "", words[count - 1]);
+    for (const Command* command : kCommands) {
+      for_each_path(*command, [&](std::string_view path) {
+        if (path == name) found = {command, nullptr, count};
+      });
+    }
+    for (const CommandGroup& group : kGroups) {
+      if (group.name == name && found.command == nullptr) found = {nullptr, &group, count};
+    }
   }
   return found;
 }
@@ -248,10 +267,11 @@ std::string nearest_command(std::string_view word, std::string_view group) {
   for (const Command* command : kCommands) {
     if (command->section == Section::kInternal && group != "internal") continue;
     for_each_path(*command, [&](std::string_view path) {
-      const size_t blank = path.find(' ');
-      const std::string_view of = blank == std::string_view::npos ? std::string_view() : path.substr(0, blank);
-      if (of == group) names.push_back(group.empty() ? path : path.substr(blank + 1));
+      if (group_of(path) == group) names.push_back(last_word(path));
     });
+  }
+  for (const CommandGroup& below : kGroups) {
+    if (!group.empty() && group_of(below.name) == group) names.push_back(last_word(below.name));
   }
   const std::string_view near = nearest(word, names);
   if (near.empty()) return {};
@@ -287,7 +307,7 @@ int hull_main(Context& context, std::span<const std::string_view> words) {
   const Found found = find_command(rest);
   if (found.command != nullptr) return run_command(context, *found.command, rest.subspan(found.words));
   if (found.group == nullptr) return unknown_command(context, rest[0], {});
-  const auto below = rest.subspan(1);
+  const auto below = rest.subspan(found.words);
   if (below.empty() || below[0] == "--help" || below[0] == "-h") {
     print_group_help(context.out, *found.group);
     return 0;
@@ -295,22 +315,24 @@ int hull_main(Context& context, std::span<const std::string_view> words) {
   return unknown_command(context, below[0], found.group->name);
 }
 
-Error exec_images_program(std::span<const std::string_view> words) {
+Error exec_images_program(std::span<const std::string_view> words) { return exec_program("hull-images", words); }
+
+Error exec_program(std::string_view name, std::span<const std::string_view> words) {
   std::vector<std::string> candidates;
   if (const char* folder = std::getenv("HULL_LIBEXEC"); folder != nullptr && *folder != '\0') {
-    candidates.push_back(fmt::format("{}/hull-images", folder));
+    candidates.push_back(fmt::format("{}/{}", folder, name));
   } else {
     std::array<char, 4096> self{};
     const ssize_t length = ::readlink("/proc/self/exe", self.data(), self.size());
     const std::string_view path(self.data(), length > 0 ? static_cast<size_t>(length) : 0);
     const std::string beside(path.substr(0, path.rfind('/') == std::string_view::npos ? 0 : path.rfind('/')));
     // Installed (<prefix>/bin and <prefix>/libexec/hull), and the build tree.
-    candidates.push_back(fmt::format("{}/../libexec/hull/hull-images", beside));
-    candidates.push_back(fmt::format("{}/hull-images", beside));
+    candidates.push_back(fmt::format("{}/../libexec/hull/{}", beside, name));
+    candidates.push_back(fmt::format("{}/{}", beside, name));
   }
   std::vector<std::string> copies(words.begin(), words.end());
   std::vector<char*> argv;
-  std::string program = "hull-images";
+  std::string program(name);
   argv.push_back(program.data());
   for (std::string& word : copies) argv.push_back(word.data());
   argv.push_back(nullptr);
@@ -319,9 +341,8 @@ Error exec_images_program(std::span<const std::string_view> words) {
     if (errno != ENOENT) return errnof("start {}", candidate);
   }
   return errorf(ErrorKind::kNotFound,
-                "the program hull-images is not beside hull (looked for {}): install it, or name its folder in "
-                "HULL_LIBEXEC",
-                join(candidates, ", "));
+                "the program {} is not beside hull (looked for {}): install it, or name its folder in HULL_LIBEXEC",
+                name, join(candidates, ", "));
 }
 
 }  // namespace hull::cli

@@ -16,6 +16,8 @@ extern const Command kImages, kImageInspect, kHistory, kRemoveImage, kTag, kImag
 // cmd_volume.cc, cmd_network.cc
 extern const Command kVolumeCreate, kVolumeInspect, kVolumeList, kVolumePrune, kVolumeRemove;
 extern const Command kNetworkInspect, kNetworkList;
+// cmd_vm.cc
+extern const Command kVmKernelInstall, kVmKernelList, kVmKernelRemove, kVmKernelUse;
 // cmd_system.cc, cmd_internal.cc
 extern const Command kVersion, kInfo, kDoctor, kSystemCheck, kSystemDf, kSystemPrune;
 extern const Command kHelp, kInternalCleanup, kInternalComplete, kInternalCompletion, kInternalMan;

@@ -58,7 +58,10 @@ TEST(Commands, HelpOfEverything) {
     for_each_path(*command, [&](std::string_view path) {
       const auto words = split(path, ' ');
       const std::vector<std::string_view> all(words);
-      Session session = all.size() == 1 ? Session({all[0], "--help"}) : Session({all[0], all[1], "--help"});
+      ASSERT_LE(all.size(), 3U);
+      Session session = all.size() == 1   ? Session({all[0], "--help"})
+                        : all.size() == 2 ? Session({all[0], all[1], "--help"})
+                                          : Session({all[0], all[1], all[2], "--help"});
       EXPECT_EQ(session.code, 0) << path;
       EXPECT_THAT(session.out, HasSubstr(command->summary)) << path;
       EXPECT_FALSE(session.opened) << path;
@@ -70,6 +73,12 @@ TEST(Commands, HelpOfEverything) {
   EXPECT_THAT(Session({"help", "volume", "create"}).out, HasSubstr("hull volume create"));
   EXPECT_THAT(Session({"volume"}).out, HasSubstr("Commands:"));
   EXPECT_EQ(Session({"help", "nothing"}).code, 1);
+  EXPECT_THAT(Session({"vm"}).out, HasSubstr("  kernel   Manage the guest kernels"));
+  EXPECT_THAT(Session({"vm", "kernel"}).out, HasSubstr("  use "));
+  EXPECT_THAT(Session({"help", "vm", "kernel"}).out, HasSubstr("Usage:  hull vm kernel COMMAND"));
+  EXPECT_THAT(Session({"help", "vm", "kernel", "use"}).out, HasSubstr("Usage:  hull vm kernel use KERNEL"));
+  EXPECT_THAT(Session({"vm", "kernl"}).err, HasSubstr("did you mean 'hull vm kernel'"));
+  EXPECT_THAT(Session({"vm", "kernel", "uses"}).err, HasSubstr("did you mean 'hull vm kernel use'"));
 }
 
 TEST(Commands, TablesAreWellFormed) {

@@ -5,6 +5,7 @@
 #include "cli/pump.h"
 #include "cli/text.h"
 #include "isolation/capabilities.h"
+#include "vm/kernel_store.h"
 
 namespace hull::cli {
 namespace {
@@ -70,6 +71,9 @@ class Completer {
       case Complete::kNetwork:
         for (const std::string_view name : {"bridge", "host", "none"}) offer(name);
         break;
+      case Complete::kGuestKernel:
+        guest_kernels();
+        break;
       case Complete::kSignal:
         for (int number = 1; number < 32; ++number) offer(signal_name(number));
         break;
@@ -92,14 +96,11 @@ class Completer {
     for (const Command* command : all_commands()) {
       if (command->section == Section::kInternal && command->path != "help") continue;
       for_each_path(*command, [&](std::string_view path) {
-        const size_t blank = path.find(' ');
-        const std::string_view of = blank == std::string_view::npos ? "" : path.substr(0, blank);
-        if (of == group) offer(group.empty() ? path : path.substr(blank + 1), command->summary);
+        if (group_of(path) == group) offer(last_word(path), command->summary);
       });
     }
-    if (!group.empty()) return;
     for (const CommandGroup& one : command_groups()) {
-      if (one.name != "internal") offer(one.name, one.summary);
+      if (one.name != "internal" && group_of(one.name) == group) offer(last_word(one.name), one.summary);
     }
   }
 
@@ -132,6 +133,13 @@ class Completer {
       }
       if (!typed_.empty()) offer(image.id.short_hex());
     }
+  }
+  void guest_kernels() {
+    const auto settings = engine::Settings::load();
+    if (!settings.ok()) return;
+    const auto kernels = vm::KernelStore(settings->data_root).list();
+    if (!kernels.ok()) return;
+    for (const auto& kernel : *kernels) offer(kernel.name, kernel.source);
   }
   void volumes() {
     auto engine = context_.engine();
@@ -214,7 +222,7 @@ std::vector<std::string> complete(Context& context, const std::vector<std::strin
       completer.flags(kGlobalFlags);
     } else if (before.empty()) {
       completer.commands({});
-    } else if (found.group != nullptr && before.size() == 1) {
+    } else if (found.group != nullptr && found.words == before.size()) {
       completer.commands(found.group->name);
     }
     return completer.take();

@@ -37,6 +37,7 @@ enum class Complete : uint8_t {
   kImage,
   kVolume,
   kNetwork,
+  kGuestKernel,
   kSignal,
   kCapability,
   kObject,

@@ -124,7 +124,8 @@ void print_overview(Output& out) {
   out.write("\nGroups (the same commands by what they are about):\n");
   std::vector<std::pair<std::string, std::string>> rows;
   for (const CommandGroup& group : command_groups()) {
-    if (group.name != "internal") rows.emplace_back(fmt::format("  {}", group.name), std::string(group.summary));
+    if (group.name != "internal" && group_of(group.name).empty())
+      rows.emplace_back(fmt::format("  {}", group.name), std::string(group.summary));
   }
   two_columns(out, rows, width);
   print_flags(out, kGlobalFlags, width);
@@ -137,12 +138,16 @@ void print_group_help(Output& out, const CommandGroup& group) {
   for (const Command* command : all_commands()) {
     bool listed = false;
     for_each_path(*command, [&](std::string_view path) {
-      const std::string prefix = fmt::format("{} ", group.name);
-      if (!listed && path.starts_with(prefix)) {
-        rows.emplace_back(fmt::format("  {}", path.substr(prefix.size())), std::string(command->summary));
+      if (!listed && group_of(path) == group.name) {
+        rows.emplace_back(fmt::format("  {}", last_word(path)), std::string(command->summary));
         listed = true;
       }
     });
+  }
+  for (const CommandGroup& below : command_groups()) {
+    if (group_of(below.name) == group.name) {
+      rows.emplace_back(fmt::format("  {}", last_word(below.name)), std::string(below.summary));
+    }
   }
   std::sort(rows.begin(), rows.end());
   two_columns(out, rows, text_width(out));

@@ -45,7 +45,11 @@ struct Guest {
   int64_t mtime_ns = 0;
 };
 Result<Guest> read_guest(const std::string& path) {
-  TRY_ASSIGN(const UniqueFd file, sys::open(path, O_RDONLY));
+  auto file_or = sys::open(path, O_RDONLY);
+  if (!file_or.ok()) {
+    return errorf(file_or.error().kind(), "{}: install Hull again, or set HULL_LIBEXEC", file_or.error().message());
+  }
+  const UniqueFd file = *std::move(file_or);
   struct stat info{};
   if (::fstat(file.get(), &info) != 0) return errnof("{}", path);
   Guest guest;
