@@ -20,8 +20,8 @@
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/runtime_error.h"
-#include "engine/user_lookup.h"
 #include "isolation/capabilities.h"
+#include "runtime/user_lookup.h"
 #include "sys/file.h"
 #include "sys/root.h"
 
@@ -108,7 +108,7 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
     if (process_start_time(state.pid) != state.start_time) {
       return errorf(ErrorKind::kConflict, "container {} is not running", row.id);
     }
-    TRY_ASSIGN(const ResolvedUser resolved, resolve_user(root, user, config.groups_add));
+    TRY_ASSIGN(const runtime::ResolvedUser resolved, runtime::resolve_user(root, user, config.groups_add));
     process.user.uid = resolved.uid;
     process.user.gid = resolved.gid;
     process.user.additional_gids = resolved.additional_gids;

@@ -9,8 +9,8 @@
 
 #include "base/error.h"
 #include "engine/config.h"
-#include "engine/user_lookup.h"
 #include "oci/runtime_spec.h"
+#include "runtime/user_lookup.h"
 
 namespace hull::engine {
 
@@ -18,7 +18,7 @@ namespace hull::engine {
 struct SpecInput {
   std::string id;
   const Config* config = nullptr;  // merged with the image's
-  ResolvedUser user;
+  runtime::ResolvedUser user;
   std::vector<std::string> lower_dirs;  // uppermost first
   std::string upper_dir, work_dir;
   std::string rootfs;  // the empty folder that root.path names

@@ -130,7 +130,7 @@ Result<void> EngineImpl::prepare_root(const WorkloadRow& row, const Config& conf
   std::vector<std::string> stack = spec.lower_dirs;
   if (::access((folder + "/upper/etc").c_str(), F_OK) == 0) stack.insert(stack.begin(), spec.upper_dir);
   TRY_ASSIGN(const sys::Root view, open_stack(stack));
-  TRY_ASSIGN(spec.user, resolve_user(view, config.user, config.groups_add));
+  TRY_ASSIGN(spec.user, runtime::resolve_user(view, config.user, config.groups_add));
   return copy_root_attributes(spec.lower_dirs.front(), spec.upper_dir);
 }
 

@@ -48,7 +48,8 @@ class AgentClient {
   Result<void> configure(const proto::ConfigureRequest& request, Deadline deadline);
   /// Answers the pid in the guest. Fails as `hull-oci create` does.
   Result<uint32_t> create(const proto::CreateRequest& request, Deadline deadline);
-  /// Fails as `hull-oci start` does: errno is ENOENT when the program is missing, EACCES when it may not be executed.
+  /// Fails as `hull-oci start` does, with the same words: kNotFound when the program is missing, kPermission when it
+  /// may not be executed.
   Result<void> start(Deadline deadline);
   /// Starts another process; errors as of start().
   Result<uint32_t> exec(const proto::ExecRequest& request, Deadline deadline);

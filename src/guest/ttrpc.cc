@@ -88,11 +88,12 @@ std::string printable(std::string_view text) {
   return out;
 }
 
-/// A peer's error with its errno. The reason stands at the end of the text already: from_errno adds it again.
+/// A peer's error, its text untouched. from_errno writes the reason at the end: an errno survives where it stands
+/// there.
 Error rebuild(std::string text, ErrorKind kind, int error_number) {
-  if (error_number <= 0) return {kind, std::move(text)};
   const std::string reason = std::string(": ") + std::strerror(error_number);
-  if (text.ends_with(reason)) text.resize(text.size() - reason.size());
+  if (error_number <= 0 || !text.ends_with(reason)) return {kind, std::move(text)};
+  text.resize(text.size() - reason.size());
   return Error::from_errno(error_number, text).as(kind);
 }
 

@@ -57,7 +57,8 @@ struct Call {
 /// The answer to a call: the response message's bytes, or why there is none. To be called once, at once or later.
 using Reply = std::function<void(Result<std::string>)>;
 
-/// What a Response says about an error, and back. Kind, errno and text survive the way.
+/// What a Response says about an error, and back. Kind and text survive the way; the errno does where the text ends
+/// with its reason, as that of a failed system call does.
 std::string encode_response(const Result<std::string>& outcome);
 /// A response's payload, or the error that the peer tells; kCorrupt when the bytes are no response.
 Result<std::string> decode_response(std::string_view data);

@@ -1,4 +1,4 @@
-#include "engine/user_lookup.h"
+#include "runtime/user_lookup.h"
 
 #include <algorithm>
 #include <array>
@@ -6,7 +6,7 @@
 #include "base/error_format.h"
 #include "base/units.h"
 
-namespace hull::engine {
+namespace hull::runtime {
 namespace {
 
 constexpr int64_t kMaxId = (1LL << 31) - 1;
@@ -137,4 +137,15 @@ Result<ResolvedUser> resolve_user(const sys::Root& root, std::string_view spec,
   return resolve_user_in(passwd, group, spec, groups_add);
 }
 
-}  // namespace hull::engine
+std::string user_name_in(std::string_view passwd, uint32_t uid) {
+  std::string name = std::to_string(uid);
+  each_line(passwd, [&](std::string_view line) {
+    const auto fields = fields_of<7>(line);
+    if (fields[0].empty() || id_of(fields[2]) != uid) return true;
+    name = fields[0];
+    return false;
+  });
+  return name;
+}
+
+}  // namespace hull::runtime

@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "sys/root.h"
 
-namespace hull::engine {
+namespace hull::runtime {
 
 struct ResolvedUser {
   uint32_t uid = 0;
@@ -30,4 +30,7 @@ Result<ResolvedUser> resolve_user(const sys::Root& root, std::string_view spec,
 Result<ResolvedUser> resolve_user_in(std::string_view passwd, std::string_view group, std::string_view spec,
                                      const std::vector<std::string>& groups_add);
 
-}  // namespace hull::engine
+/// The name of a uid in a passwd file's text, else the number.
+std::string user_name_in(std::string_view passwd, uint32_t uid);
+
+}  // namespace hull::runtime

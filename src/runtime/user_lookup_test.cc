@@ -1,8 +1,8 @@
-#include "engine/user_lookup.h"
+#include "runtime/user_lookup.h"
 
 #include <gtest/gtest.h>
 
-namespace hull::engine {
+namespace hull::runtime {
 namespace {
 
 constexpr std::string_view kPasswd =
@@ -52,5 +52,12 @@ TEST(UserLookup, HostileFilesDoNotHurt) {
   EXPECT_EQ(resolve_user_in(":::::::\n::\n\n", "", "", {})->uid, 0U);
 }
 
+TEST(UserLookup, NamesAUid) {
+  EXPECT_EQ(user_name_in(kPasswd, 1000), "web");
+  EXPECT_EQ(user_name_in(kPasswd, 77), "12");
+  EXPECT_EQ(user_name_in(kPasswd, 4242), "4242");
+  EXPECT_EQ(user_name_in("", 0), "0");
+}
+
 }  // namespace
-}  // namespace hull::engine
+}  // namespace hull::runtime
