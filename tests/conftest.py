@@ -11,6 +11,7 @@ from support import bundle as bundles
 from support import instance as instances
 from support import registry as registries
 from support import runtime as runtimes
+from support import vm as machines
 
 
 def pytest_collection_modifyitems(items):
@@ -54,6 +55,13 @@ def make_instance():
     yield make
     for one in made:
         one.close()
+
+
+@pytest.fixture(scope="session")
+def guest_kernel(tmp_path_factory):
+    """A data folder with an installed guest kernel (support.vm.share_kernel gives it to an instance)."""
+    machines.need_machines()
+    return machines.install_kernel(tmp_path_factory.mktemp("guest-kernel"))
 
 
 @pytest.fixture

@@ -92,6 +92,8 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   }
   TRY_ASSIGN(const SecurityOptions security, parse_security_options(config.security_opt));
   process.no_new_privileges = security.no_new_privileges;
+  TRY_ASSIGN(process.rlimits, make_rlimits(config.ulimits));
+  process.oom_score_adj = config.oom_score_adj;
   process.apparmor_profile = security.apparmor;
   config.privileged = config.privileged || wanted.privileged;
   config.tty = wanted.tty;

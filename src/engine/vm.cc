@@ -10,24 +10,33 @@
 #include "engine/host.h"
 #include "engine/vm_size.h"
 #include "sys/file.h"
+#include "vm/hypervisor.h"
+#include "vm/kernel_store.h"
+#include "vm/scratch_disk.h"
 #include "vm/vm_json.h"
 
 namespace hull::engine {
 
 /// Before anything is pulled or written: is there something to run a machine with?
 Result<void> EngineImpl::check_vm_host(const Config& config, std::vector<std::string>* notices) {
-  static_cast<void>(notices);
+  if (::access(settings_.vm_runtime.c_str(), X_OK) != 0) {
+    return errorf(ErrorKind::kUnsupported, "{} is missing: install Hull's part for virtual machines",
+                  settings_.vm_runtime);
+  }
+  TRY_ASSIGN(const vm::Choice choice,
+             vm::choose_hypervisor(config.hypervisor.empty() ? settings_.vm_hypervisor : config.hypervisor));
+  // Who asked for it by name knows.
+  if (choice.emulated && config.hypervisor != "qemu") notices->push_back(choice.reason);
+  TRY_ASSIGN([[maybe_unused]] const vm::GuestKernel kernel,
+             vm::KernelStore(settings_.data_root).find(settings_.vm_kernel));
   TRY_ASSIGN([[maybe_unused]] const VmSize size, vm_size(config, settings_, host_memory(), host_cpus()));
-  return errorf(ErrorKind::kUnsupported,
-                "--vm: virtual machines come with a later version of Hull; leave the flag out to run a container");
+  return {};
 }
 
 Result<void> EngineImpl::make_vm_files(const WorkloadRow& row, const Config& config, const store::Image& image) {
   TRY_ASSIGN([[maybe_unused]] const std::vector<std::string> blobs, images_->layer_blobs(image));
   TRY_ASSIGN(const uint64_t bytes, scratch_size(config));
-  TRY_ASSIGN(const UniqueFd disk, sys::open(paths_.scratch_disk(row.id), O_WRONLY | O_CREAT | O_EXCL, 0600));
-  if (::ftruncate(disk.get(), static_cast<off_t>(bytes)) != 0) return errnof("size {}", paths_.scratch_disk(row.id));
-  return {};
+  return vm::make_scratch_disk(paths_.scratch_disk(row.id), bytes, paths_.scratch_templates());
 }
 
 Result<void> EngineImpl::write_vm_json(const WorkloadRow& row, const Config& config, const store::Image& image) {

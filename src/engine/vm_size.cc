@@ -4,13 +4,13 @@
 
 #include "base/error_format.h"
 #include "base/units.h"
+#include "vm/machine_size.h"
 #include "vm/scratch_disk.h"
 
 namespace hull::engine {
 namespace {
 
-constexpr uint64_t kMebibyte = 1 << 20;
-constexpr uint64_t kMostVcpus = 64;
+constexpr uint64_t kStep = 2 << 20;  // of machine_memory() too
 
 /// How many processors "0-3,5" names; 0 for a list that can't be read.
 uint64_t cpus_in_list(std::string_view list) {
@@ -37,31 +37,24 @@ uint64_t wanted_vcpus(const Config& c, const Settings& settings, uint32_t host_c
 
 }  // namespace
 
-uint64_t kernel_share(uint64_t workload_bytes) {
-  // Debian's cloud kernel takes 50 MiB of a small machine for itself, its modules and the agent, and 1/64 of all
-  // memory for its page structures; 1/64 more keeps it above its watermarks when the workload has used all it may.
-  return 64 * kMebibyte + workload_bytes / 32;
-}
-
 Result<VmSize> vm_size(const Config& config, const Settings& settings, uint64_t host_memory, uint32_t host_cpus) {
   VmSize size;
   if (config.memory > 0) {
     const auto workload = static_cast<uint64_t>(config.memory);
     // A request near the end of the number range must not wrap around.
-    size.memory_bytes = workload > host_memory ? workload : workload + kernel_share(workload);
+    size.memory_bytes = workload > host_memory ? workload : vm::machine_memory(workload);
   } else {
-    size.memory_bytes = static_cast<uint64_t>(settings.vm_memory);
+    size.memory_bytes = static_cast<uint64_t>(settings.vm_memory) / kStep * kStep;
   }
-  size.memory_bytes = (size.memory_bytes + 2 * kMebibyte - 1) / (2 * kMebibyte) * (2 * kMebibyte);
   if (size.memory_bytes > host_memory) {
     return errorf(ErrorKind::kInvalid,
                   "the virtual machine would have {} of memory, and this host has {}: give it less with --memory",
                   format_size_binary(size.memory_bytes), format_size_binary(host_memory));
   }
   const uint64_t vcpus = wanted_vcpus(config, settings, host_cpus);
-  if (vcpus > kMostVcpus) {
+  if (vcpus > vm::kMostGuestVcpus) {
     return errorf(ErrorKind::kInvalid, "a virtual machine has at most {} processors, not {}: give it fewer with --cpus",
-                  kMostVcpus, vcpus);
+                  vm::kMostGuestVcpus, vcpus);
   }
   size.vcpus = static_cast<uint32_t>(std::max<uint64_t>(vcpus, 1));
   return size;

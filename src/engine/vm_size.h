@@ -14,15 +14,11 @@ struct VmSize {
   uint32_t vcpus = 1;
 };
 
-/// -m N gives the workload N bytes inside, so the machine has N and what the guest's kernel takes (kernel_share());
+/// -m N gives the workload N bytes inside, so the machine has N and what the guest's kernel takes (vm/machine_size.h);
 /// without -m it has [vm] memory in all. Processors: --cpus, else --cpu-quota by --cpu-period, rounded up; else as many
 /// as --cpuset-cpus names; else [vm] vcpus, at most as many as the host has.
 /// kInvalid when that is more memory than the host has, or more than 64 processors.
 Result<VmSize> vm_size(const Config& config, const Settings& settings, uint64_t host_memory, uint32_t host_cpus);
-
-/// What a machine needs beyond `workload_bytes`, in bytes: kernel, page tables of memory, agent, and what the guest's
-/// kernel keeps for itself when memory is short. Measured; see vm_size.cc.
-uint64_t kernel_share(uint64_t workload_bytes);
 
 /// Bytes of the writable disk: --storage-opt size=, else 10 GiB.
 Result<uint64_t> scratch_size(const Config& config);
