@@ -30,6 +30,7 @@ constexpr const Command* kCommands[] = {
     &kDoctor,
     // Workloads
     &kAttach,
+    &kCompare,
     &kCreate,
     &kInspect,
     &kKill,

@@ -5,8 +5,8 @@
 
 namespace hull::cli {
 
-// cmd_run.cc, cmd_exec.cc
-extern const Command kRun, kCreate, kStart, kAttach, kExec;
+// run_flags.cc, cmd_run.cc, cmd_exec.cc
+extern const Command kRun, kCreate, kCompare, kStart, kAttach, kExec;
 // cmd_lifecycle.cc
 extern const Command kStop, kRestart, kKill, kPause, kUnpause, kWait, kRemove, kContainerPrune;
 // cmd_list.cc, cmd_logs.cc, cmd_inspect.cc, cmd_stats.cc

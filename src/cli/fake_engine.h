@@ -140,6 +140,7 @@ class FakeEngine : public engine::Engine {
     return engine::ContainerStats{
         .id = std::string(ref), .name = "web", .memory_used = 1 << 20, .memory_limit = 1 << 22};
   }
+  Result<engine::Footprint> footprint(std::string_view) override { return footprints; }
   Result<store::PruneReport> prune(const std::multimap<std::string, std::string>&) override {
     calls.emplace_back("prune");
     return store::PruneReport{{"abc"}, 2000};
@@ -189,6 +190,7 @@ class FakeEngine : public engine::Engine {
 
   std::vector<engine::Volume> volumes;
   engine::DiskUsage usage;
+  engine::Footprint footprints;
 
  private:
   Result<void> act(std::string_view ref, std::string call) {

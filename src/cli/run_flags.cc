@@ -224,6 +224,40 @@ constexpr Flag kRunOnly[] = {
     {.name = "timings", .help = "Print to standard error where the time went", .set = own_on_off<&RunOptions::timings>},
 };
 
+// What only `compare` takes.
+constexpr Flag kCompareOnly[] = {
+    {.name = "format",
+     .kind = ValueKind::kText,
+     .metavar = "FORMAT",
+     .help = "How to print the result: table or json",
+     .complete = Complete::kWords,
+     .words = "table json",
+     .fallback = "table"},
+    {.name = "instances",
+     .kind = ValueKind::kInt,
+     .metavar = "NUMBER",
+     .help = "How many of it are to run on this host at once, for the recommendation",
+     .fallback = "1"},
+    {.name = "limit",
+     .kind = ValueKind::kInt,
+     .metavar = "SECONDS",
+     .help = "Stop a run after this time; 0 for no limit",
+     .fallback = "60"},
+    {.name = "runs",
+     .short_name = 'n',
+     .kind = ValueKind::kInt,
+     .metavar = "NUMBER",
+     .help = "Runs behind each wall, in turns",
+     .fallback = "3"},
+    {.name = "svg",
+     .kind = ValueKind::kText,
+     .metavar = "FILE",
+     .help = "Write a picture of the result to this file",
+     .complete = Complete::kFile},
+    {.name = "untrusted", .help = "The image is not trusted, for the recommendation"},
+};
+
+constexpr std::span<const Flag> kCompareTables[] = {kCompareOnly, kTable};
 constexpr std::span<const Flag> kRunTables[] = {kRunOnly, kTable};
 constexpr std::span<const Flag> kCreateTables[] = {kTable};
 
@@ -264,6 +298,32 @@ constinit const Command kRun = {
     .complete = Complete::kImage,
     .section = Section::kCommon,
     .run = run_main};
+
+constinit const Command kCompare = {
+    .path = "compare",
+    .arguments = "IMAGE [COMMAND] [ARG...]",
+    .summary = "Run an image as a container and as a virtual machine, and show what each costs",
+    .description =
+        "Runs the command behind both walls in turns and prints side by side the time to the first line of output, the "
+        "run time (medians), the memory that all its processes on the host take (proportional set size), what it wrote "
+        "to the disk, processes and threads on the host, the system calls that reached the host's kernel, the exit "
+        "codes, and whether the output was the same. Memory, processes and system calls come from one more run of each "
+        "that is not timed. System calls are counted in every process that was started for the run; where the kernel "
+        "can't count them, the table says so.\n\n"
+        "The recommendation follows from rules, the first that speaks decides: works (it runs, or succeeds, behind one "
+        "wall only), kernel needs (an option asks for rights over the kernel: vm), trust (--untrusted: vm), density "
+        "(--instances do not fit into free memory as machines: container), start-up (the machine adds more than 250 ms "
+        "and more than half of what the container takes in all: container), otherwise vm, the stronger wall.\n\n"
+        "Every option of 'hull create' is taken, for both walls.",
+    .examples =
+        "hull compare alpine uname -r\nhull compare -n 10 --svg cost.svg --untrusted python python -c 'print(1)'\n"
+        "hull compare --format json --limit 20 nginx\n",
+    .flags = kCompareTables,
+    .least = 1,
+    .most = -1,
+    .stop_at_first_argument = true,
+    .complete = Complete::kImage,
+    .run = compare_main};
 
 constinit const Command kCreate = {
     .path = "create",

@@ -29,5 +29,7 @@ Result<RunOptions> parse_run_options(const Parsed& parsed);
 class Context;
 Result<int> run_main(Context& context, const Parsed& parsed);
 Result<int> create_main(Context& context, const Parsed& parsed);
+// cmd_compare.cc
+Result<int> compare_main(Context& context, const Parsed& parsed);
 
 }  // namespace hull::cli

@@ -97,6 +97,14 @@ struct ContainerStats {
   uint64_t pids = 0, pids_limit = 0;
 };
 
+/// What a workload takes of this host at one moment: all its processes, its monitor among them.
+struct Footprint {
+  int processes = 0, threads = 0;
+  uint64_t memory = 0;       // proportional set size: shared pages are divided among those who share them
+  uint64_t memory_peak = 0;  // the most that its control group was charged with; 0: unknown
+  uint64_t disk = 0;         // bytes on disk of what it has written
+};
+
 struct LogOptions {
   bool follow = false, timestamps = false, stdout_lines = true, stderr_lines = true, details = false;
   std::optional<TimePoint> since, until;
@@ -192,6 +200,8 @@ class Engine {
   virtual Result<std::vector<std::vector<std::string>>> top(std::string_view ref,
                                                             const std::vector<std::string>& ps_args) = 0;
   virtual Result<ContainerStats> stats(std::string_view ref) = 0;
+  /// Of one that has ended, too: without processes then.
+  virtual Result<Footprint> footprint(std::string_view ref) = 0;
   virtual Result<store::PruneReport> prune(const std::multimap<std::string, std::string>& filters) = 0;
 
   // Exec: returns once the process runs; its end comes through `wait_exec`.

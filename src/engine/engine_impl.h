@@ -48,6 +48,7 @@ class EngineImpl : public Engine {
   Result<std::vector<std::vector<std::string>>> top(std::string_view ref,
                                                     const std::vector<std::string>& ps_args) override;
   Result<ContainerStats> stats(std::string_view ref) override;
+  Result<Footprint> footprint(std::string_view ref) override;
   Result<store::PruneReport> prune(const std::multimap<std::string, std::string>& filters) override;
   Result<ExecHandle> exec(std::string_view ref, const ExecConfig& config, std::optional<oci::Box> size) override;
   Result<ExitInfo> wait_exec(ExecHandle& handle) override;
