@@ -1,5 +1,6 @@
 #include "vmm/cmos.h"
 
+#include <chrono>
 #include <cstring>
 #include <ctime>
 
@@ -13,30 +14,33 @@ uint8_t bcd(int value) { return static_cast<uint8_t>(value / 10 % 10 << 4 | valu
 }  // namespace
 
 uint8_t CmosClock::value(uint8_t index, int64_t seconds) {
-  struct tm utc{};
-  const time_t when = seconds;
-  ::gmtime_r(&when, &utc);
+  // Not gmtime: it opens the time zone's file, which no thread of a guest may.
+  const std::chrono::sys_seconds when{std::chrono::seconds(seconds)};
+  const auto day = std::chrono::floor<std::chrono::days>(when);
+  const std::chrono::year_month_day date(day);
+  const std::chrono::hh_mm_ss time(when - day);
+  const auto number = [](unsigned value) { return bcd(static_cast<int>(value)); };
   switch (index) {
     case 0x00:
-      return bcd(utc.tm_sec);
+      return bcd(static_cast<int>(time.seconds().count()));
     case 0x02:
-      return bcd(utc.tm_min);
+      return bcd(static_cast<int>(time.minutes().count()));
     case 0x04:
-      return bcd(utc.tm_hour);
+      return bcd(static_cast<int>(time.hours().count()));
     case 0x06:
-      return bcd(utc.tm_wday + 1);
+      return number(std::chrono::weekday(day).c_encoding() + 1);
     case 0x07:
-      return bcd(utc.tm_mday);
+      return number(static_cast<unsigned>(date.day()));
     case 0x08:
-      return bcd(utc.tm_mon + 1);
+      return number(static_cast<unsigned>(date.month()));
     case 0x09:
-      return bcd(utc.tm_year % 100);
+      return bcd(static_cast<int>(date.year()) % 100);
     case 0x0b:
       return kStatusB24Hours;
     case 0x0d:
       return kStatusDValid;
     case 0x32:
-      return bcd((utc.tm_year + 1900) / 100);
+      return bcd(static_cast<int>(date.year()) / 100);
     default:
       return 0;
   }

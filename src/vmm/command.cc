@@ -12,9 +12,12 @@
 
 #include "base/error_format.h"
 #include "base/log.h"
+#include "base/units.h"
 #include "vmm/devices.h"
+#include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/vhost_user_main.h"
+#include "vmm/virtio/worker.h"
 
 namespace hull::vmm {
 
@@ -95,7 +98,45 @@ int report(const StopControl& stop) {
   }
 }
 
+/// What the description names as descriptors of its own: taps, and "/proc/self/fd/N" files.
+std::vector<int> inherited_descriptors(const MachineConfig& config) {
+  std::vector<int> fds;
+  for (const NetConfig& net : config.nets) fds.push_back(net.tap_fd);
+  const auto add = [&](std::string_view path) {
+    constexpr std::string_view kPrefix = "/proc/self/fd/";
+    if (!path.starts_with(kPrefix)) return;
+    const Result<int64_t> fd = parse_int(path.substr(kPrefix.size()), 0, INT32_MAX);
+    if (fd.ok()) fds.push_back(static_cast<int>(*fd));
+  };
+  add(config.kernel);
+  add(config.initramfs);
+  add(config.console_log);
+  for (const DiskConfig& disk : config.disks) {
+    for (const std::string& extent : disk.extents) add(extent);
+  }
+  for (const std::string& file : config.pmem) add(file);
+  return fds;
+}
+
+/// Nothing of the guest has run when this returns, and nothing will run outside of the jail.
+Result<void> start_confined(Machine& machine) {
+  TRY_ASSIGN(const bool separate, enter_jail());
+  if (!separate) {
+    log_warning("hull-vmm: this user may not make namespaces: the guest is held by the system-call filters alone");
+  }
+  set_worker_thread_hook([](std::string_view kind) { confine_thread(device_thread_kind(kind)); });
+  TRY(machine.start(
+      {.vcpu = [] { confine_thread(ThreadKind::kVcpu); }, .launcher = [] { confine_thread(ThreadKind::kLauncher); }}));
+  confine_thread(ThreadKind::kMain);
+  machine.resume();
+  return {};
+}
+
 int run_machine(const MachineConfig& config) {
+  die_with_parent();
+  if (const Result<void> closed = close_other_descriptors(inherited_descriptors(config)); !closed.ok()) {
+    return fail(kExitFailed, closed.error().message());
+  }
   const Result<UniqueFd> signals = take_signals();
   if (!signals.ok()) return fail(kExitFailed, signals.error().message());
   Result<Kvm> kvm = Kvm::open();
@@ -106,7 +147,7 @@ int run_machine(const MachineConfig& config) {
   if (const Result<void> added = add_virtio_devices(machine, config); !added.ok()) {
     return fail(exit_code(added.error()), added.error().message());
   }
-  if (const Result<void> started = machine.start(); !started.ok()) {
+  if (const Result<void> started = start_confined(machine); !started.ok()) {
     return fail(exit_code(started.error()), started.error().message());
   }
   wait_for_end(machine, signals->get());

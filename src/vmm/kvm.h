@@ -19,6 +19,8 @@ class Kvm {
   /// machine here needs; each says what to do.
   static Result<Kvm> open();
   int fd() const { return fd_.get(); }
+  /// Machines that were made live on; no further one can be made.
+  void close() { fd_.reset(); }
   size_t run_size() const { return run_size_; }
   /// KVM_CHECK_EXTENSION.
   int has(int capability) const;

@@ -148,7 +148,9 @@ Result<void> Machine::start(ThreadHooks hooks) {
   TRY(set_boot_registers(processors_.front()->vcpu(), entry));
   kernel_.reset();
   initramfs_.reset();
+  kvm_.close();
   TRY(install_kick_handler());
+  pause_.set(true);
   TRY(launcher_.start(std::move(hooks.launcher)));
   for (const auto& processor : processors_) TRY(processor->start(hooks.vcpu));
   return {};

@@ -41,7 +41,7 @@ class Machine {
   static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, Kvm kvm);
   /// In the order in which the guest is to find them. Before start().
   Result<void> add_device(std::unique_ptr<VirtioDevice> device);
-  /// Loads the kernel, starts the processors.
+  /// Loads the kernel and starts the processors' threads, paused: resume() lets the guest run.
   Result<void> start(ThreadHooks hooks = {});
   /// A descriptor that becomes readable when the machine has come to its end.
   int stop_fd() const { return stop_.fd(); }

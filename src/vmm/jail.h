@@ -1,0 +1,31 @@
+#pragma once
+// What a guest that breaks out of the device model finds: nothing. Before any guest code runs, hull-vmm gives up
+// everything that it does not need any more; each thread then gives up the system calls that it does not need.
+
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+
+namespace hull::vmm {
+
+/// Closes every descriptor from 3 on but these.
+Result<void> close_other_descriptors(std::vector<int> kept);
+
+/// Kills this process when its parent ends (PR_SET_PDEATHSIG), now and for what enter_jail() changes. Called first.
+void die_with_parent();
+
+/// The process, which has one thread yet: own user, mount, network, IPC and UTS namespaces, an empty read-only root, no
+/// capabilities, no_new_privs, small resource limits, not dumpable. Where user namespaces are not to be had and the
+/// process lacks the right to make the others, it goes on without namespaces, and the result is false.
+Result<bool> enter_jail();
+
+/// The kinds of threads, each with its own list of system calls.
+enum class ThreadKind { kVcpu, kLauncher, kMain, kBlock, kNet, kVsock, kOtherDevice };
+ThreadKind device_thread_kind(std::string_view worker_kind);
+
+/// For the calling thread. After it an unlisted system call ends the process with SIGSYS. A filter that can't be
+/// installed ends the process too: nothing runs unconfined by accident.
+void confine_thread(ThreadKind kind);
+
+}  // namespace hull::vmm
