@@ -313,8 +313,8 @@ constinit const Command kDoctor = {
     .aliases = "system doctor",
     .summary = "Check whether this machine has what Hull needs",
     .description =
-        "Looks at the kernel, the control groups, the file systems, the network and Hull's own state, and "
-        "says what to do about what it finds. The exit code is 1 when a check is bad.",
+        "Looks at the kernel, the control groups, the file systems, the network, what virtual machines need and Hull's "
+        "own state, and says what to do about what it finds. The exit code is 1 when a check is bad.",
     .flags = kDoctorTables,
     .section = Section::kCommon,
     .run = doctor_main};

@@ -14,6 +14,7 @@
 
 #include "base/error_format.h"
 #include "base/units.h"
+#include "engine/doctor_vm.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
 #include "engine/process.h"
@@ -244,7 +245,9 @@ Result<std::vector<Check>> EngineImpl::doctor() {
   } else {
     say(Verdict::kBad, "network", manager.error().message());
   }
-  say(Verdict::kNote, "virtual machines", "not in this release", "run containers; --vm comes later");
+  for (Check& line : check_virtual_machines(paths_.data, vm::probe_host(), vm::find_programs())) {
+    out.push_back(std::move(line));
+  }
   return out;
 }
 
