@@ -9,6 +9,7 @@
 #include "runtime/cgroup_mounts.h"
 #include "runtime/device_plan.h"
 #include "sys/file.h"
+#include "sys/overlay.h"
 #include "sys/root.h"
 
 namespace hull::runtime {
@@ -127,35 +128,22 @@ class Planner {
     return {};
   }
 
-  /// fsconfig takes strings of up to 255 bytes; lower folders can be given one at a time since Linux 6.8.
-  static constexpr size_t kLongestFsString = 255;
-  static void split_lower_folders(std::string_view value, std::vector<sys::FsParameter>& parameters) {
-    std::string folder;
-    for (size_t at = 0; at <= value.size(); ++at) {
-      if (at == value.size() || value[at] == ':') {
-        parameters.push_back({"lowerdir+", std::move(folder), false});
-        folder.clear();
-      } else {
-        if (value[at] == '\\' && at + 1 < value.size()) ++at;  // "\:" is a colon of the name
-        folder += value[at];
-      }
-    }
-  }
-
   /// Hull's extension: a mount with destination "/" of type overlay is the root file system, mounted nowhere but in
   /// the container.
   Result<UniqueFd> make_overlay(const oci::Mount& mount) {
     TRY_ASSIGN(const MountOptions options, parse_mount_options(mount.options));
+    std::vector<std::string> lower;
     std::vector<sys::FsParameter> parameters;
     for (const sys::FsParameter& parameter : options.parameters) {
-      if (parameter.key == "lowerdir" && parameter.value.size() > kLongestFsString) {
-        split_lower_folders(parameter.value, parameters);
+      if (parameter.key == "lowerdir") {
+        lower = sys::split_lower_folders(parameter.value);
       } else {
         parameters.push_back(parameter);
       }
     }
+    if (lower.empty()) return errorf(ErrorKind::kInvalid, "an overlay needs lowerdir=");
     for (const std::string& flag : options.superblock_flags) parameters.push_back({flag, "", true});
-    return sys::make_mount("overlay", mount.source.empty() ? "overlay" : mount.source, parameters, options.attr_set);
+    return sys::make_overlay(mount.source.empty() ? "overlay" : mount.source, lower, parameters, options.attr_set);
   }
 
   int keep(UniqueFd fd) {
