@@ -2,8 +2,6 @@
 // Names and ids of workloads and volumes, with what a list shows, in one SQLite file. The store of truth about what
 // exists; what runs is derived from monitors (state.h).
 
-#include <sqlite3.h>
-
 #include <map>
 #include <memory>
 #include <optional>
@@ -13,6 +11,10 @@
 
 #include "base/error.h"
 #include "engine/config.h"
+
+namespace hull::db {
+class Database;
+}
 
 namespace hull::engine {
 
@@ -68,10 +70,8 @@ class Index {
   Result<std::vector<std::string>> users_of(std::string_view volume);
 
  private:
-  class Query;
-  Index() = default;
-  Result<void> execute(const char* sql);
-  sqlite3* db_ = nullptr;
+  explicit Index(std::unique_ptr<db::Database> database);
+  std::unique_ptr<db::Database> db_;
 };
 
 }  // namespace hull::engine

@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "db/database.h"
 #include "engine/process.h"
 #include "sys/file.h"
 
@@ -65,20 +66,17 @@ TEST_F(IndexTest, NamesAreUniqueAndNothingIsHalfWritten) {
 }
 
 TEST_F(IndexTest, KeepsTheWallAndTakesOverTheFirstVersion) {
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db,
-                         "PRAGMA journal_mode=WAL;"
-                         "CREATE TABLE workloads(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT "
-                         "NULL, image TEXT NOT NULL, image_id TEXT NOT NULL, command TEXT NOT NULL, network TEXT NOT "
-                         "NULL, labels TEXT NOT NULL, mounts TEXT NOT NULL, ports TEXT NOT NULL, auto_remove INTEGER "
-                         "NOT NULL, removing INTEGER NOT NULL);"
-                         "CREATE TABLE configs(id TEXT PRIMARY KEY, config TEXT NOT NULL);"
-                         "INSERT INTO workloads VALUES('old','old',1,'i','i','c','none','','','',0,0);"
-                         "PRAGMA user_version=1",
-                         nullptr, nullptr, nullptr),
-            SQLITE_OK);
-  sqlite3_close(db);
+  ASSERT_TRUE(db::Database::open(path_, {.subject = "index"})
+                  .value()
+                  ->execute("PRAGMA journal_mode=WAL;"
+                            "CREATE TABLE workloads(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER "
+                            "NOT NULL, image TEXT NOT NULL, image_id TEXT NOT NULL, command TEXT NOT NULL, network "
+                            "TEXT NOT NULL, labels TEXT NOT NULL, mounts TEXT NOT NULL, ports TEXT NOT NULL, "
+                            "auto_remove INTEGER NOT NULL, removing INTEGER NOT NULL);"
+                            "CREATE TABLE configs(id TEXT PRIMARY KEY, config TEXT NOT NULL);"
+                            "INSERT INTO workloads VALUES('old','old',1,'i','i','c','none','','','',0,0);"
+                            "PRAGMA user_version=1")
+                  .ok());
   WorkloadRow machine = row('a', "machine");
   machine.isolation = Isolation::kVm;
   EXPECT_EQ(open()->find("old")->isolation, Isolation::kContainer);

@@ -3,7 +3,6 @@
 // for the records describe kernel objects that end with the boot; a killed process can't harm them, for SQLite rolls
 // its half-done change back. Internal to this room.
 
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -12,10 +11,8 @@
 #include <vector>
 
 #include "base/error.h"
+#include "db/database.h"
 #include "net/network.h"
-
-struct sqlite3;
-struct sqlite3_stmt;
 
 namespace hull::net {
 
@@ -24,20 +21,8 @@ class Records {
   /// Opens or makes the file. Records of an earlier boot (`boot_id` differs) are dropped.
   static Result<Records> open(const std::string& path, std::string_view boot_id);
 
-  /// A transaction: rolled back unless commit() is called.
-  class Change {
-   public:
-    Change(Change&& other) noexcept : records_(std::exchange(other.records_, nullptr)) {}
-    Change& operator=(Change&&) = delete;
-    ~Change();
-    Result<void> commit();
-
-   private:
-    friend class Records;
-    explicit Change(Records* records) : records_(records) {}
-    Records* records_;
-  };
-  Result<Change> begin();
+  /// The only writer until commit(); rolled back without it.
+  Result<db::WriteTransaction> begin() { return db::WriteTransaction::begin(*db_); }
 
   /// Endpoints come without what the Network knows (prefixes, gateways); those fields are not stored.
   Result<std::optional<Endpoint>> find(std::string_view workload_id);
@@ -62,17 +47,12 @@ class Records {
   Result<void> set_number(std::string_view key, int64_t value);
 
  private:
-  struct Closer {
-    void operator()(sqlite3* database) const;
-  };
-  class Statement;
-  explicit Records(std::unique_ptr<sqlite3, Closer> database) : database_(std::move(database)) {}
-  Result<void> execute(const char* sql);
-  Result<Statement> prepare(const char* sql);
-  Result<std::optional<std::string>> text(Statement& statement);
-  Result<Endpoint> read(Statement& statement);
-  Error failure(std::string_view what);
-  std::unique_ptr<sqlite3, Closer> database_;
+  explicit Records(std::unique_ptr<db::Database> database) : db_(std::move(database)) {}
+  /// The first column of the first row.
+  template <typename... Values>
+  Result<std::optional<std::string>> text(std::string_view sql, const Values&... values);
+  Result<Endpoint> read(const db::Statement& row);
+  std::unique_ptr<db::Database> db_;
 };
 
 }  // namespace hull::net

@@ -11,11 +11,6 @@
 namespace hull::store {
 namespace {
 
-Result<void> run_with(Database& db, std::string_view sql, const std::string& value) {
-  TRY_ASSIGN(Statement statement, db.prepare(sql));
-  return statement.bind(1, value).run();
-}
-
 Result<void> check_index(Database& db, bool deep, CheckReport* report) {
   TRY_ASSIGN(Statement integrity, db.prepare(deep ? "PRAGMA integrity_check(20)" : "PRAGMA quick_check(20)"));
   while (true) {
@@ -44,14 +39,8 @@ std::optional<std::string> layer_of_file(std::string_view name) {
 
 Result<uint64_t> StoreImpl::sweep(const LiveLeases& live, bool repair, std::vector<std::string>* found) {
   uint64_t bytes = 0;
-  std::set<std::string> known;
-  TRY_ASSIGN(Statement rows, db_->prepare("SELECT diff_id FROM layers"));
-  while (true) {
-    TRY_ASSIGN(const bool more, rows.step());
-    if (!more) break;
-    known.insert(rows.text(0));
-  }
-  rows.reset();
+  TRY_ASSIGN(const std::vector<std::string> rows, db_->texts("SELECT diff_id FROM layers"));
+  const std::set<std::string> known(rows.begin(), rows.end());
   TRY_ASSIGN(const int layers, layers_fd());
   const LayerPlaces places{layout_.layers(), paths_.run + "/layers"};
   TRY_ASSIGN(const std::vector<std::string> names, folder_entries(layout_.layers()));
@@ -127,15 +116,7 @@ Result<CheckReport> StoreImpl::check(bool deep, bool repair) {
 
   // Layers whose artifact is missing or wrong take the images that need them with them: a pull brings both back.
   std::vector<std::string> bad_layers;
-  std::vector<std::string> all_layers;
-  {
-    TRY_ASSIGN(Statement rows, db_->prepare("SELECT diff_id FROM layers"));
-    while (true) {
-      TRY_ASSIGN(const bool more, rows.step());
-      if (!more) break;
-      all_layers.push_back(rows.text(0));
-    }
-  }
+  TRY_ASSIGN(const std::vector<std::string> all_layers, db_->texts("SELECT diff_id FROM layers"));
   for (const std::string& diff_id : all_layers) {
     TRY_ASSIGN(const Digest digest, Digest::parse(diff_id));
     if (!layer_files_exist(layers, digest)) {
@@ -153,13 +134,9 @@ Result<CheckReport> StoreImpl::check(bool deep, bool repair) {
 
   std::set<std::string> bad_images;
   for (const std::string& diff_id : bad_layers) {
-    TRY_ASSIGN(Statement rows, db_->prepare("SELECT DISTINCT image_id FROM image_layers WHERE diff_id = ?1"));
-    rows.bind(1, diff_id);
-    while (true) {
-      TRY_ASSIGN(const bool more, rows.step());
-      if (!more) break;
-      bad_images.insert(rows.text(0));
-    }
+    TRY_ASSIGN(const std::vector<std::string> users,
+               db_->texts("SELECT DISTINCT image_id FROM image_layers WHERE diff_id = ?1", diff_id));
+    bad_images.insert(users.begin(), users.end());
   }
   std::vector<std::pair<std::string, std::string>> images;
   {
@@ -194,10 +171,10 @@ Result<CheckReport> StoreImpl::check(bool deep, bool repair) {
   if (repair && (!bad_images.empty() || !bad_layers.empty())) {
     TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(*db_));
     for (const std::string& id : bad_images) {
-      TRY(run_with(*db_, "DELETE FROM images WHERE id = ?1", id));
+      TRY(db_->run("DELETE FROM images WHERE id = ?1", id));
       report.repaired.push_back(fmt::format("image {:.19}: taken out of the index; pull it again", id));
     }
-    for (const std::string& id : bad_layers) TRY(run_with(*db_, "DELETE FROM layers WHERE diff_id = ?1", id));
+    for (const std::string& id : bad_layers) TRY(db_->run("DELETE FROM layers WHERE diff_id = ?1", id));
     TRY(transaction.commit());
   }
   std::vector<std::string> leftovers;

@@ -22,26 +22,10 @@ std::string repository_of(const std::string& reference) {
   return reference.substr(0, reference.find(':', slash == std::string::npos ? 0 : slash));
 }
 
-Result<std::vector<std::string>> names_of(Database& db, std::string_view sql, const std::string& id) {
-  TRY_ASSIGN(Statement rows, db.prepare(sql));
-  rows.bind(1, id);
-  std::vector<std::string> out;
-  while (true) {
-    TRY_ASSIGN(const bool more, rows.step());
-    if (!more) return out;
-    out.push_back(rows.text(0));
-  }
-}
-
-Result<void> run_with(Database& db, std::string_view sql, const std::string& value) {
-  TRY_ASSIGN(Statement statement, db.prepare(sql));
-  return statement.bind(1, value).run();
-}
-
 }  // namespace
 
 Result<std::vector<std::string>> StoreImpl::layers_of(const std::string& image_id) {
-  return names_of(*db_, "SELECT diff_id FROM image_layers WHERE image_id = ?1", image_id);
+  return db_->texts("SELECT diff_id FROM image_layers WHERE image_id = ?1", image_id);
 }
 
 Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
@@ -52,9 +36,9 @@ Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
     TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(*db_));
     TRY_ASSIGN(const Resolved image, resolve(text));
     TRY_ASSIGN(const std::vector<std::string> tags,
-               names_of(*db_, "SELECT reference FROM tags WHERE image_id = ?1 ORDER BY 1", image.id));
+               db_->texts("SELECT reference FROM tags WHERE image_id = ?1 ORDER BY 1", image.id));
     TRY_ASSIGN(const std::vector<std::string> digests,
-               names_of(*db_, "SELECT reference FROM digests WHERE image_id = ?1 ORDER BY 1", image.id));
+               db_->texts("SELECT reference FROM digests WHERE image_id = ?1 ORDER BY 1", image.id));
     TRY_ASSIGN(const auto holding, holder_map());
     std::string holder;
     for (const auto& [workload, id] : holding) {
@@ -66,7 +50,7 @@ Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
     const bool by_digest = image.by == Resolved::By::kDigest;
     const bool others_remain = (by_tag && tags.size() > 1) || (by_digest && (!tags.empty() || digests.size() > 1));
     if (by_tag && others_remain) {
-      TRY(run_with(*db_, "DELETE FROM tags WHERE reference = ?1", image.name));
+      TRY(db_->run("DELETE FROM tags WHERE reference = ?1", image.name));
       report.untagged.push_back(show(image.name));
       // The digest names of a repository go with its last tag.
       const std::string repository = repository_of(image.name);
@@ -75,14 +59,14 @@ Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
       });
       for (const std::string& digest : digests) {
         if (still_tagged || repository_of(digest) != repository) continue;
-        TRY(run_with(*db_, "DELETE FROM digests WHERE reference = ?1", digest));
+        TRY(db_->run("DELETE FROM digests WHERE reference = ?1", digest));
         report.untagged.push_back(show(digest));
       }
       TRY(transaction.commit());
       return report;
     }
     if (by_digest && others_remain) {
-      TRY(run_with(*db_, "DELETE FROM digests WHERE reference = ?1", image.name));
+      TRY(db_->run("DELETE FROM digests WHERE reference = ?1", image.name));
       report.untagged.push_back(show(image.name));
       TRY(transaction.commit());
       return report;
@@ -105,14 +89,14 @@ Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
     for (const std::string& name : tags) report.untagged.push_back(show(name));
     for (const std::string& name : digests) report.untagged.push_back(show(name));
     if (!holder.empty()) {
-      TRY(run_with(*db_, "DELETE FROM tags WHERE image_id = ?1", image.id));
-      TRY(run_with(*db_, "DELETE FROM digests WHERE image_id = ?1", image.id));
+      TRY(db_->run("DELETE FROM tags WHERE image_id = ?1", image.id));
+      TRY(db_->run("DELETE FROM digests WHERE image_id = ?1", image.id));
       TRY(transaction.commit());
       return report;
     }
     TRY_ASSIGN(const std::vector<std::string> layers, layers_of(image.id));
     touched.insert(layers.begin(), layers.end());
-    TRY(run_with(*db_, "DELETE FROM images WHERE id = ?1", image.id));
+    TRY(db_->run("DELETE FROM images WHERE id = ?1", image.id));
     TRY_ASSIGN(Digest id, Digest::parse(image.id));
     report.deleted.push_back(std::move(id));
     TRY(transaction.commit());
@@ -139,7 +123,7 @@ Result<StoreImpl::Collected> StoreImpl::collect(const LiveLeases& live, const st
       victims.push_back(std::move(digest));
     }
     rows.reset();
-    for (const Digest& digest : victims) TRY(run_with(*db_, "DELETE FROM layers WHERE diff_id = ?1", digest.str()));
+    for (const Digest& digest : victims) TRY(db_->run("DELETE FROM layers WHERE diff_id = ?1", digest.str()));
     TRY(transaction.commit());
   }
   TRY_ASSIGN(const int layers, layers_fd());
@@ -166,14 +150,10 @@ Result<StoreImpl::Collected> StoreImpl::collect(const LiveLeases& live, const st
 }
 
 Result<std::set<std::string>> StoreImpl::known_blobs() {
-  std::set<std::string> out;
-  TRY_ASSIGN(Statement rows, db_->prepare("SELECT id FROM images UNION SELECT manifest_digest FROM images "
-                                          "UNION SELECT digest FROM manifests"));
-  while (true) {
-    TRY_ASSIGN(const bool more, rows.step());
-    if (!more) return out;
-    out.insert(rows.text(0));
-  }
+  TRY_ASSIGN(const std::vector<std::string> names,
+             db_->texts("SELECT id FROM images UNION SELECT manifest_digest FROM images "
+                        "UNION SELECT digest FROM manifests"));
+  return std::set<std::string>(names.begin(), names.end());
 }
 
 namespace {
@@ -231,13 +211,12 @@ Result<PruneReport> StoreImpl::prune(bool all, const std::vector<std::string>& l
         }
       }
       TRY_ASSIGN(const std::vector<std::string> names,
-                 names_of(*db_,
-                          "SELECT reference FROM tags WHERE image_id = ?1 UNION ALL "
-                          "SELECT reference FROM digests WHERE image_id = ?1",
-                          id));
+                 db_->texts("SELECT reference FROM tags WHERE image_id = ?1 UNION ALL "
+                            "SELECT reference FROM digests WHERE image_id = ?1",
+                            id));
       for (const std::string& name : names) report.deleted.push_back("untagged: " + show(name));
       report.deleted.push_back("deleted: " + id);
-      TRY(run_with(*db_, "DELETE FROM images WHERE id = ?1", id));
+      TRY(db_->run("DELETE FROM images WHERE id = ?1", id));
     }
     TRY(transaction.commit());
   }

@@ -92,10 +92,11 @@ Result<std::unique_ptr<ImageStore>> ImageStore::open(const StorePaths& paths) {
 
 Result<std::unique_ptr<StoreImpl>> StoreImpl::open(const StorePaths& paths) {
   std::unique_ptr<StoreImpl> store(new StoreImpl(paths));
-  auto db = Database::open(store->layout_.index(), store->layout_.index_lock());
+  const db::Options options{.subject = "image index", .lock_path = store->layout_.index_lock(), .foreign_keys = true};
+  auto db = Database::open(store->layout_.index(), options);
   if (!db.ok() && !sys::exists(paths.data)) {
     TRY(sys::make_dirs(paths.data, 0700).context("make the data folder"));
-    db = Database::open(store->layout_.index(), store->layout_.index_lock());
+    db = Database::open(store->layout_.index(), options);
   }
   if (!db.ok()) return std::move(db).error().context(fmt::format("image store {}", paths.data));
   store->db_ = std::move(db).value();

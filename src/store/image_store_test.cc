@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <thread>
 
-#include "store/database.h"
+#include "db/database.h"
 #include "store/image_writer.h"
 #include "store/layout.h"
 #include "sys/file.h"
@@ -328,8 +328,9 @@ TEST_F(Store, TornLayersOfAnEarlierBootAreRefused) {
   put_image(*w, 'a', "1", {"app:1"});
   EXPECT_TRUE(*w->has_layer(digest_of('1')));
   const auto set = [&](const char* sql) {
-    auto db = Database::open(paths_.data + "/index.db", paths_.data + "/index.lock");
-    ASSERT_TRUE(db.ok() && (*db)->execute(sql).ok());
+    auto index =
+        db::Database::open(paths_.data + "/index.db", {.subject = "index", .lock_path = paths_.data + "/index.lock"});
+    ASSERT_TRUE(index.ok() && (*index)->execute(sql).ok());
   };
   set("UPDATE layers SET boot = 'another boot'");
   EXPECT_FALSE(*w->has_layer(digest_of('1')));
@@ -389,8 +390,9 @@ TEST_F(Store, ManyWritersAtOnce) {
 TEST_F(Store, NewerSchemaAndGarbageAreNamed) {
   open();
   {
-    auto db = Database::open(paths_.data + "/index.db", paths_.data + "/index.lock");
-    ASSERT_TRUE((*db)->execute("PRAGMA user_version=99").ok());
+    auto index =
+        db::Database::open(paths_.data + "/index.db", {.subject = "index", .lock_path = paths_.data + "/index.lock"});
+    ASSERT_TRUE((*index)->execute("PRAGMA user_version=99").ok());
   }
   auto store = ImageStore::open(paths_);
   ASSERT_FALSE(store.ok());

@@ -9,11 +9,16 @@
 #include <string>
 #include <vector>
 
-#include "store/database.h"
+#include "db/database.h"
 #include "store/image_store.h"
 #include "store/layout.h"
 
 namespace hull::store {
+
+using db::Database;
+using db::ReadTransaction;
+using db::Statement;
+using db::WriteTransaction;
 
 inline constexpr int kSchemaVersion = 1;
 
