@@ -4,6 +4,7 @@ is gone afterwards, whatever the test did."""
 import os
 import pathlib
 import shutil
+import signal
 import stat
 
 import pytest
@@ -12,6 +13,18 @@ from support import instance as instances
 from support import registry as registries
 from support import runtime as runtimes
 from support import vm as machines
+
+
+def pytest_configure():
+    """A run that is told to end (a timeout of ctest, a CI that gives up) clears up behind itself as after Ctrl-C: the
+    fixtures' ends run, and with them daemons, mounts and cgroups go. A second signal ends it at once."""
+
+    def end(number, _):
+        signal.signal(number, signal.SIG_DFL)
+        raise KeyboardInterrupt(f"signal {number}")
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGHUP, end)
 
 
 def pytest_collection_modifyitems(items):
