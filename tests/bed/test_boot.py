@@ -12,6 +12,16 @@ from .kernel import cloud_kernel
 BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/release"))
 
 REPORT = """
+for disk in /sys/block/vd*; do
+  [ -e $disk ] || continue
+  name=$(basename $disk)
+  echo "REPORT disk=$name:$(cat $disk/size):$(cat $disk/ro):$(md5sum < /dev/$name | cut -d' ' -f1)"
+done
+case $(cat /proc/cmdline) in *write=yes*)
+  mount -t ext4 /dev/vdb /mnt && echo written > /mnt/file && mkdir /mnt/folder && umount /mnt && echo "REPORT write=done";;
+esac
+echo "REPORT rng=$(cat /sys/class/misc/hw_random/rng_current)"
+
 echo "REPORT cpus=$(grep -c ^processor /proc/cpuinfo)"
 echo "REPORT memory=$(awk '/MemTotal/ {print $2}' /proc/meminfo)"
 echo "REPORT clock=$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
@@ -29,8 +39,9 @@ done
 def bed():
     kernel = cloud_kernel()
     guest = initramfs(kernel, REPORT + "case $(cat /proc/cmdline) in *end=reset*) reboot -f;; *) poweroff -f;; esac\n",
-                      modules=("virtio_mmio", "vmw_vsock_virtio_transport"))
-    with Bed({"bin/hull-vmm": BUILD / "bin/hull-vmm", KERNEL: kernel.vmlinux, INITRAMFS: guest}) as running:
+                      modules=("virtio_mmio", "virtio_blk", "virtio_rng", "vmw_vsock_virtio_transport"))
+    with Bed({"bin/hull-vmm": BUILD / "bin/hull-vmm", KERNEL: kernel.vmlinux, INITRAMFS: guest},
+             modules=("loop",)) as running:
         yield running
 
 
@@ -78,3 +89,33 @@ def test_panic_is_told_by_the_console(bed):
 def test_reset_through_the_bios_vector_ends_the_machine(bed):
     code, console, said = run_vmm(bed, machine(command_line="quiet reboot=bios end=reset"))
     assert (code, said) == (0, ""), said + console
+
+
+def test_disks_and_entropy(bed):
+    """A read-only disk of two files, and a writable one that takes a file system's files."""
+    bed.run("head -c 1048576 /dev/urandom > /tmp/one; head -c 500000 /dev/urandom > /tmp/two; rm -f /tmp/scratch; "
+            "head -c 67108864 /dev/zero > /tmp/scratch; D=$(losetup -f) && losetup $D /tmp/scratch && mke2fs $D && losetup -d $D", check=True)
+    disks = [{"extents": ["/tmp/one", "/tmp/two"], "read_only": True, "serial": "layers"},
+             {"extents": ["/tmp/scratch"], "read_only": False}]
+    code, console, said = run_vmm(bed, machine(disks=disks, rng=True, command_line="quiet write=yes"))
+    assert (code, said) == (0, ""), said + console
+    found = reports(console)
+    sum_of_both = bed.run("{ cat /tmp/one /tmp/two; head -c 224 /dev/zero; } | md5sum | cut -d' ' -f1")[1].strip()
+    assert found["disk"][0] == f"vda:{(1048576 + 500000 + 224) // 512}:1:{sum_of_both}"
+    assert found["disk"][1].startswith("vdb:131072:0:")
+    assert found["rng"] == ["virtio_rng.0"]
+    assert found["write"] == ["done"]
+    code, listing = bed.run("mkdir -p /tmp/m && mount -t ext4 -o loop /tmp/scratch /tmp/m && cat /tmp/m/file && ls /tmp/m; umount /tmp/m")
+    assert listing.split() == ["written", "file", "folder", "lost+found"], listing
+
+
+def test_bad_files_are_named(bed):
+    for members, word, wanted in (({"kernel": "/init"}, "is no kernel", 4),
+                                  ({"kernel": "/nowhere"}, "/nowhere", 4),
+                                  ({"initramfs": "/nowhere"}, "/nowhere", 4),
+                                  ({"memory_bytes": 32 << 20}, "too small", 4),
+                                  ({"memory_bytes": 1 << 40}, "this host has only", 5),
+                                  ({"disks": [{"extents": ["/nowhere"]}]}, "/nowhere", 4),
+                                  ({"vcpus": 1000}, "vcpus", 2)):
+        code, _, said = run_vmm(bed, machine(**members))
+        assert (code, word in said) == (wanted, True), said
