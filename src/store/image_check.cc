@@ -74,9 +74,7 @@ Result<uint64_t> StoreImpl::sweep(const LiveLeases& live, bool repair, std::vect
   TRY_ASSIGN(const std::vector<std::string> files, folder_entries(layout_.blobs() + "/sha256"));
   for (const std::string& name : files) {
     const std::string digest = "sha256:" + name;
-    if (blobs.contains(digest) || live.digests.contains(digest)) continue;
-    // A temporary of a write that is under way: <hex>.tmp-…
-    if (live.digests.contains(digest.substr(0, digest.find('.')))) continue;
+    if (blobs.contains(digest) || live.spares_blob(name)) continue;
     found->push_back(fmt::format("blobs/sha256/{:.12}: no image uses it", name));
     if (!repair) continue;
     const std::string path = layout_.blobs() + "/sha256/" + name;

@@ -140,7 +140,7 @@ Result<StoreImpl::Collected> StoreImpl::collect(const LiveLeases& live, const st
   TRY_ASSIGN(const std::vector<std::string> names, folder_entries(layout_.blobs() + "/sha256"));
   for (const std::string& name : names) {
     const std::string digest = "sha256:" + name;
-    if (known.contains(digest) || live.digests.contains(digest)) continue;
+    if (known.contains(digest) || live.spares_blob(name)) continue;
     const std::string path = layout_.blobs() + "/sha256/" + name;
     struct stat info{};
     if (::stat(path.c_str(), &info) == 0) out.bytes += static_cast<uint64_t>(info.st_size);

@@ -54,6 +54,10 @@ Result<std::vector<std::string>> folder_entries(const std::string& path);
 struct LiveLeases {
   std::set<std::string> names;
   std::set<std::string> digests;
+  /// Whether a file of blobs/sha256 belongs to a running pull: "<hex>", or "<hex>.tmp-…" while it is written.
+  bool spares_blob(std::string_view file) const {
+    return digests.contains("sha256:" + std::string(file.substr(0, file.find('.'))));
+  }
 };
 Result<LiveLeases> live_leases(const Layout& layout);
 

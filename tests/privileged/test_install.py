@@ -92,7 +92,8 @@ def test_runs_from_there(instance, request, source, monkeypatch):
 def test_completions_load(installed, shell, command):
     if not shutil.which(shell):
         pytest.skip(f"{shell} is not installed")
-    file = {"bash": INSTALLED[5], "zsh": INSTALLED[6], "fish": INSTALLED[7]}[shell]
+    folder = {"bash": "bash-completion/", "zsh": "zsh/", "fish": "fish/"}[shell]
+    file = next(path for path in INSTALLED if path.startswith(f"usr/share/{folder}"))
     path = f"{installed}/usr/bin:{os.environ['PATH']}"
     done = subprocess.run([shell, "-c", command.format(installed / file)], capture_output=True, text=True,
                           env=dict(os.environ, PATH=path, HOME=str(installed)))
