@@ -2,6 +2,7 @@
 
 #include "base/error_format.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
 
@@ -15,14 +16,24 @@ Result<void> add_vsock(Machine& machine, const MachineConfig& config) {
   options.cid = config.vsock_cid;
   return machine.add_device(std::make_unique<VsockDevice>(std::move(socket), std::move(options)));
 }
+
+/// One device for each element of a list of the description.
+template <typename Config, typename Create>
+Result<void> add_each(Machine& machine, std::string_view list, const std::vector<Config>& configs, Create create) {
+  for (size_t i = 0; i < configs.size(); ++i) {
+    auto device = create(configs[i]);
+    if (!device.ok()) return std::move(device).error().context(fmt::format("{}[{}]", list, i));
+    TRY(machine.add_device(std::move(device).value()));
+  }
+  return {};
+}
 }  // namespace
 
+/// Disks first: their order is that of /dev/vda and the following.
 Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config) {
-  for (size_t i = 0; i < config.disks.size(); ++i) {
-    Result<std::unique_ptr<BlockDevice>> disk = BlockDevice::create(config.disks[i]);
-    if (!disk.ok()) return std::move(disk).error().context(fmt::format("disks[{}]", i));
-    TRY(machine.add_device(std::move(disk).value()));
-  }
+  const auto disk = [](const DiskConfig& wanted) { return BlockDevice::create(wanted); };
+  TRY(add_each(machine, "disks", config.disks, disk));
+  TRY(add_each(machine, "nets", config.nets, NetDevice::create));
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
   return {};

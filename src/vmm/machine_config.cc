@@ -74,6 +74,7 @@ void read_net(StrictReader& json, NetConfig& net) {
     if (key == "tap_fd") return json.value(net.tap_fd);
     if (key == "mac") return json.value(net.mac);
     if (key == "queue_pairs") return json.value(net.queue_pairs);
+    if (key == "further_tap_fds") return json.list(net.further_tap_fds, [&](int& fd) { json.value(fd); });
     if (key == "limit") return read_limit(json, net.limit);
     return false;
   });
@@ -210,6 +211,11 @@ void print_devices(JsonWriter& json, const MachineConfig& config) {
         json.member("tap_fd", net.tap_fd);
         json.member("mac", net.mac);
         json.member("queue_pairs", net.queue_pairs);
+        if (!net.further_tap_fds.empty()) {
+          json.array("further_tap_fds", [&] {
+            for (const int fd : net.further_tap_fds) json.value(fd);
+          });
+        }
         print_limit(json, net.limit);
       });
     }

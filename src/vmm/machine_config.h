@@ -32,6 +32,7 @@ struct NetConfig {
   std::string mac;  ///< "02:42:ac:11:00:02"
   uint16_t queue_pairs = 1;
   RateLimit limit;
+  std::vector<int> further_tap_fds;  ///< one for each queue pair behind the first: the same tap, IFF_MULTI_QUEUE
 };
 
 /// virtio-fs through a vhost-user daemon.

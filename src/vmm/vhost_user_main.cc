@@ -18,6 +18,7 @@
 #include "base/units.h"
 #include "vmm/machine_config.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vhost_user_backend.h"
 #include "vmm/virtio/vsock.h"
@@ -30,6 +31,8 @@ constexpr std::string_view kUsage =
     "usage: hull-vmm --vhost-user KIND (--socket PATH | --listen-fd N) [options of the kind]\n"
     "  vsock  --vsock-socket PATH [--cid N]\n"
     "  block  --disk FILE... [--writable] [--serial TEXT] [--bytes-per-second N] [--operations-per-second N]\n"
+    "  net    (--tap NAME | --tap-fd N...) [--mac ADDRESS] [--queue-pairs N] [--bytes-per-second N]\n"
+    "         [--operations-per-second N]\n"
     "  rng\n";
 
 /// "--name value" pairs in order; "--name" alone for the names in kSwitches.
@@ -109,9 +112,36 @@ Result<std::unique_ptr<VirtioDevice>> make_block(Arguments* arguments) {
   return device;
 }
 
+Result<std::unique_ptr<VirtioDevice>> make_net(Arguments* arguments) {
+  NetConfig config;
+  // The front end has the last word on the address; QEMU never asks.
+  config.mac = arguments->text("--mac").value_or("02:00:00:00:00:01");
+  TRY_ASSIGN(const int64_t pairs, arguments->number("--queue-pairs", 1, 1, NetDevice::kMostPairs));
+  TRY_ASSIGN(config.limit, rate_limit(arguments));
+  config.queue_pairs = static_cast<uint16_t>(pairs);
+  std::vector<int> fds;
+  if (const auto name = arguments->text("--tap")) {
+    for (int64_t i = 0; i < pairs; ++i) {
+      TRY_ASSIGN(UniqueFd tap, open_tap(*name, pairs > 1));
+      fds.push_back(tap.release());
+    }
+  }
+  for (const std::string& text : arguments->all("--tap-fd")) {
+    TRY_ASSIGN(const int64_t fd, parse_int(text, 0, 1 << 20).context("flag --tap-fd"));
+    fds.push_back(static_cast<int>(fd));
+  }
+  TRY(arguments->all_used());
+  if (fds.empty()) return Error(ErrorKind::kInvalid, "flag --tap is missing");
+  config.tap_fd = fds[0];
+  config.further_tap_fds.assign(fds.begin() + 1, fds.end());
+  TRY_ASSIGN(std::unique_ptr<VirtioDevice> device, NetDevice::create(config));
+  return device;
+}
+
 Result<std::unique_ptr<VirtioDevice>> make_device(const std::string& kind, Arguments* arguments) {
   if (kind == "vsock") return make_vsock(arguments);
   if (kind == "block") return make_block(arguments);
+  if (kind == "net") return make_net(arguments);
   if (kind == "rng") {
     TRY(arguments->all_used());
     return std::unique_ptr<VirtioDevice>(std::make_unique<RngDevice>());
