@@ -101,7 +101,10 @@ int report(const StopControl& stop) {
 /// What the description names as descriptors of its own: taps, and "/proc/self/fd/N" files.
 std::vector<int> inherited_descriptors(const MachineConfig& config) {
   std::vector<int> fds;
-  for (const NetConfig& net : config.nets) fds.push_back(net.tap_fd);
+  for (const NetConfig& net : config.nets) {
+    fds.push_back(net.tap_fd);
+    fds.insert(fds.end(), net.further_tap_fds.begin(), net.further_tap_fds.end());
+  }
   const auto add = [&](std::string_view path) {
     constexpr std::string_view kPrefix = "/proc/self/fd/";
     if (!path.starts_with(kPrefix)) return;
