@@ -1,18 +1,22 @@
 #include "vmm/command.h"
 
 #include <fcntl.h>
-#include <poll.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error_format.h"
+#include "base/json_writer.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "vmm/control.h"
 #include "vmm/devices.h"
 #include "vmm/jail.h"
 #include "vmm/machine.h"
@@ -76,15 +80,84 @@ Result<UniqueFd> take_signals() {
   return fd;
 }
 
-/// Until the machine ends or a signal comes.
-void wait_for_end(Machine& machine, int signals) {
-  pollfd watched[] = {{machine.stop_fd(), POLLIN, 0}, {signals, POLLIN, 0}};
-  for (;;) {
-    if (::poll(watched, std::size(watched), -1) < 0) continue;
-    if (watched[0].revents != 0) return;
-    if (watched[1].revents != 0) return machine.stop_control().stop(StopReason::kRequest);
-  }
+std::string stats_document(const Machine& machine) {
+  const MachineStats stats = machine.stats();
+  JsonWriter json;
+  json.object([&] {
+    json.member("vcpus", stats.vcpus);
+    json.member("memory_bytes", stats.memory_bytes);
+    json.member("paused", stats.paused);
+    json.member("port_exits", stats.port_exits);
+    json.member("memory_exits", stats.memory_exits);
+  });
+  return std::move(json).take();
 }
+
+/// The main thread's work while the machine runs: signals, the control socket, the end.
+class MainLoop {
+ public:
+  MainLoop(Machine& machine, int signals) : machine_(machine), signals_(signals) {}
+
+  /// Before the jail, which takes the file system away.
+  Result<void> prepare(const MachineConfig& config) {
+    epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll_) return errno_error("make an epoll descriptor");
+    TRY(watch(machine_.stop_fd(), kEnd));
+    TRY(watch(signals_, kSignal));
+    if (config.api_socket.empty()) return {};
+    ControlHandlers handlers;
+    handlers.pause = [this] {
+      machine_.pause();
+      control_->tell("paused");
+    };
+    handlers.resume = [this] {
+      machine_.resume();
+      control_->tell("resumed");
+    };
+    handlers.press_power_button = [this] {
+      machine_.press_power_button();
+      control_->tell("power-button");
+    };
+    handlers.stats = [this] { return stats_document(machine_); };
+    handlers.set_balloon = [](uint64_t) -> Result<void> {
+      return errorf(ErrorKind::kConflict, "this machine has no balloon");
+    };
+    TRY_ASSIGN(control_, ControlServer::listen(config.api_socket, epoll_.get(), std::move(handlers)));
+    return {};
+  }
+
+  void run() {
+    std::array<epoll_event, 16> events;
+    for (;;) {
+      const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), -1);
+      for (int i = 0; i < count; ++i) {
+        const uint64_t key = events[static_cast<size_t>(i)].data.u64;
+        if (key == kEnd) return;
+        if (key == kSignal) return machine_.stop_control().stop(StopReason::kRequest);
+        control_->on_event(key, events[static_cast<size_t>(i)].events);
+      }
+    }
+  }
+
+  void tell_end() {
+    if (!control_) return;
+    control_->tell("end", to_string(machine_.stop_control().reason()));
+    control_->close();
+  }
+
+ private:
+  enum Key : uint64_t { kEnd, kSignal };
+  Result<void> watch(int fd, Key key) {
+    epoll_event event{.events = EPOLLIN, .data = {.u64 = key}};
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) return errno_error("watch a descriptor");
+    return {};
+  }
+
+  Machine& machine_;
+  int signals_;
+  UniqueFd epoll_;
+  std::optional<ControlServer> control_;
+};
 
 int report(const StopControl& stop) {
   switch (stop.reason()) {
@@ -150,11 +223,16 @@ int run_machine(const MachineConfig& config) {
   if (const Result<void> added = add_virtio_devices(machine, config); !added.ok()) {
     return fail(exit_code(added.error()), added.error().message());
   }
+  MainLoop loop(machine, signals->get());
+  if (const Result<void> prepared = loop.prepare(config); !prepared.ok()) {
+    return fail(exit_code(prepared.error()), prepared.error().message());
+  }
   if (const Result<void> started = start_confined(machine); !started.ok()) {
     return fail(exit_code(started.error()), started.error().message());
   }
-  wait_for_end(machine, signals->get());
+  loop.run();
   machine.finish();
+  loop.tell_end();
   return report(machine.stop_control());
 }
 

@@ -1,0 +1,229 @@
+#include "vmm/control.h"
+
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "base/error_format.h"
+#include "base/json_reader.h"
+#include "base/json_writer.h"
+
+namespace hull::vmm {
+
+namespace {
+constexpr size_t kMostInput = kHttpHeadBytes + kHttpBodyBytes;
+constexpr size_t kMostOutput = 256 << 10;  // a client that reads slower than this is dropped
+
+std::string error_document(std::string_view message) {
+  JsonWriter json;
+  json.object([&] { json.member("error", message); });
+  return std::move(json).take();
+}
+
+int status_of(const Error& error) {
+  switch (error.kind()) {
+    case ErrorKind::kInvalid:
+      return 400;
+    case ErrorKind::kUnsupported:
+      return 501;
+    default:
+      return 409;
+  }
+}
+
+Result<uint64_t> read_balloon(const std::string& body) {
+  uint64_t bytes = 0;
+  bool given = false;
+  JsonReader reader(body);
+  reader.object([&](std::string_view key) {
+    if (key != "bytes") {
+      reader.fail("is not a member here");
+      return true;
+    }
+    given = true;
+    return reader.value(bytes);
+  });
+  TRY(reader.finish());
+  if (!given) return errorf(ErrorKind::kInvalid, "bytes: is missing");
+  return bytes;
+}
+
+/// Binds the path; a leftover of a dead process is replaced.
+Result<UniqueFd> bind_socket(const std::string& path) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof(address.sun_path)) {
+    return errorf(ErrorKind::kInvalid, "api_socket: the path {} is longer than {} bytes", path,
+                  sizeof(address.sun_path) - 1);
+  }
+  path.copy(address.sun_path, path.size());
+  const auto* name = reinterpret_cast<const sockaddr*>(&address);
+  UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!fd) return errno_error("make the control socket");
+  const mode_t before = ::umask(0177);
+  int done = ::bind(fd.get(), name, sizeof(address));
+  if (done != 0 && errno == EADDRINUSE) {
+    if (::connect(fd.get(), name, sizeof(address)) == 0) {
+      ::umask(before);
+      return errorf(ErrorKind::kConflict, "api_socket: another process listens at {}", path);
+    }
+    ::unlink(path.c_str());
+    done = ::bind(fd.get(), name, sizeof(address));
+  }
+  const int error = errno;
+  ::umask(before);
+  if (done != 0) return Error::from_errno(error, fmt::format("bind the control socket {}", path));
+  if (::listen(fd.get(), static_cast<int>(ControlServer::kMostClients)) != 0) return errnof("listen at {}", path);
+  return fd;
+}
+}  // namespace
+
+Result<ControlServer> ControlServer::listen(const std::string& path, int epoll, ControlHandlers handlers) {
+  TRY_ASSIGN(UniqueFd fd, bind_socket(path));
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kListenKey}};
+  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd.get(), &event) != 0) return errno_error("watch the control socket");
+  return ControlServer(std::move(fd), epoll, std::move(handlers));
+}
+
+void ControlServer::on_event(uint64_t key, uint32_t events) {
+  if (key == kListenKey) return accept();
+  const auto found = clients_.find(key);
+  if (found != clients_.end()) serve(key, found->second, events);
+}
+
+void ControlServer::accept() {
+  UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  if (!fd || clients_.size() >= kMostClients) return;
+  const uint64_t key = next_key_++;
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = key}};
+  if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, fd.get(), &event) != 0) return;
+  clients_[key].fd = std::move(fd);
+}
+
+/// False when the client is to be dropped.
+bool ControlServer::receive(Client& client) {
+  char buffer[4096];
+  const ssize_t got = ::recv(client.fd.get(), buffer, sizeof(buffer), 0);
+  if (got < 0) return errno == EAGAIN || errno == EINTR;
+  if (got == 0) return false;
+  if (client.streams || client.closing) return true;  // nothing more is expected of it
+  client.input.append(buffer, static_cast<size_t>(got));
+  if (client.input.size() > kMostInput) return false;
+  while (!client.streams && !client.closing) {
+    const HttpParse parse = parse_http(client.input);
+    if (parse.state == HttpParse::State::kMore) return true;
+    if (parse.state == HttpParse::State::kBad) {
+      client.output += http_answer(parse.status, error_document("this is no request that is understood here"), false);
+      client.closing = true;
+      return true;
+    }
+    client.input.erase(0, parse.used);
+    answer(client, parse.request);
+  }
+  return true;
+}
+
+void ControlServer::serve(uint64_t key, Client& client, uint32_t events) {
+  bool lives = true;
+  if ((events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) lives = receive(client);
+  if (lives) lives = flush(key, client);
+  if (!lives) clients_.erase(key);
+}
+
+/// False when the client is to be dropped.
+bool ControlServer::flush(uint64_t key, Client& client) {
+  while (!client.output.empty()) {
+    const ssize_t sent = ::send(client.fd.get(), client.output.data(), client.output.size(), MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) return false;
+    if (sent < 0) break;
+    client.output.erase(0, static_cast<size_t>(sent));
+  }
+  if (client.output.empty() && client.closing) return false;
+  if (client.output.size() > kMostOutput) return false;
+  const bool wants_out = !client.output.empty();
+  if (wants_out != client.watches_out) {
+    epoll_event event{.events = EPOLLIN | (wants_out ? EPOLLOUT : 0u), .data = {.u64 = key}};
+    ::epoll_ctl(epoll_, EPOLL_CTL_MOD, client.fd.get(), &event);
+    client.watches_out = wants_out;
+  }
+  return true;
+}
+
+void ControlServer::answer(Client& client, const HttpRequest& request) {
+  client.closing = !request.keep_alive;
+  const auto say = [&](int status, std::string_view document) {
+    client.output += http_answer(status, document, request.keep_alive);
+  };
+  if (request.method == "GET" && request.path == "/stats") return say(200, handlers_.stats());
+  if (request.method == "GET" && request.path == "/events") {
+    client.streams = true;
+    client.closing = false;
+    client.output += http_stream_head();
+    return;
+  }
+  bool known = false;
+  const std::string done = put(client, request, &known);
+  if (known) {
+    client.output += done;
+    return;
+  }
+  const std::string_view path = request.path;
+  if (path.starts_with("/disks") || path.starts_with("/nets")) {
+    return say(501,
+               error_document("disks and network cards can't be changed while the machine runs: end it, change its "
+                              "description and start it again"));
+  }
+  say(404,
+      error_document(fmt::format("{} {}: there is no such request; hull-vmm(8) lists them", request.method, path)));
+}
+
+std::string ControlServer::put(Client&, const HttpRequest& request, bool* known) {
+  if (request.method != "PUT") return {};
+  *known = true;
+  const std::string good = http_answer(204, {}, request.keep_alive);
+  if (request.path == "/pause") {
+    handlers_.pause();
+    return good;
+  }
+  if (request.path == "/resume") {
+    handlers_.resume();
+    return good;
+  }
+  if (request.path == "/shutdown") {
+    handlers_.press_power_button();
+    return good;
+  }
+  if (request.path == "/balloon") {
+    Result<uint64_t> bytes = read_balloon(request.body);
+    Result<void> done = bytes.ok() ? handlers_.set_balloon(*bytes) : Result<void>(bytes.error());
+    if (done.ok()) return good;
+    return http_answer(status_of(done.error()), error_document(done.error().message()), request.keep_alive);
+  }
+  *known = false;
+  return {};
+}
+
+void ControlServer::tell(std::string_view event, std::string_view detail) {
+  JsonWriter json;
+  json.object([&] {
+    json.member("event", event);
+    json.member_opt("detail", detail);
+  });
+  const std::string line = std::move(json).take() + "\n";
+  for (auto at = clients_.begin(); at != clients_.end();) {
+    Client& client = at->second;
+    if (client.streams) client.output += line;
+    at = client.streams && !flush(at->first, client) ? clients_.erase(at) : std::next(at);
+  }
+}
+
+void ControlServer::close() {
+  for (auto& [key, client] : clients_) flush(key, client);
+  clients_.clear();
+}
+
+}  // namespace hull::vmm
