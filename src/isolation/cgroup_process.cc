@@ -115,6 +115,8 @@ std::vector<const Folder*> witnesses(const std::vector<Folder>& folders) {
   return out;
 }
 
+constexpr milliseconds kFreezeLimit{500};  // of one try to freeze what is to be killed
+
 Result<void> freeze_v1(const Folder& folder, milliseconds limit) {
   const Clock::time_point deadline = Clock::now() + limit;
   Backoff backoff(deadline);
@@ -242,14 +244,19 @@ Result<void> Cgroup::kill_all(int signal) const {
   const Folder* freezer = find("freezer");
   if (signal != SIGKILL || freezer == nullptr || fixture_) return send(pids);
   // Frozen, nobody can fork while the list is read; the signal is delivered at the thaw. A group that somebody paused
-  // is thawed too: its processes are to die.
-  try_write(*freezer, "freezer.state", "FROZEN");
-  Result<std::vector<pid_t>> all = processes();
-  Result<void> sent = all.ok() ? send(*all) : Result<void>(std::move(all).error());
-  const int thawed = try_write(*freezer, "freezer.state", "THAWED");
-  TRY(sent);
-  if (thawed != 0 && thawed != ENOENT) {
-    return Error::from_errno(thawed, fmt::format("thaw {}", freezer->full_path()));
+  // is thawed too: its processes are to die. One that could not be frozen in time is taken again and again.
+  constexpr int kRounds = 10;
+  for (int round = 0; round < kRounds; ++round) {
+    const bool frozen = freeze_v1(*freezer, kFreezeLimit).ok();
+    Result<std::vector<pid_t>> all = processes();
+    const bool empty = all.ok() && all->empty();
+    Result<void> sent = all.ok() ? send(*all) : Result<void>(std::move(all).error());
+    const int thawed = try_write(*freezer, "freezer.state", "THAWED");
+    TRY(sent);
+    if (thawed != 0 && thawed != ENOENT) {
+      return Error::from_errno(thawed, fmt::format("thaw {}", freezer->full_path()));
+    }
+    if (frozen || empty) break;
   }
   return {};
 }
