@@ -1,5 +1,6 @@
 #include "guest/ttrpc.h"
 
+#include <google/protobuf/stubs/logging.h>
 #include <guest/ttrpc.pb.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -97,6 +98,14 @@ Error rebuild(std::string text, ErrorKind kind, int error_number) {
   return Error::from_errno(error_number, text).as(kind);
 }
 
+/// The library tells standard error of strings that are not UTF-8. What a peer sends must not reach a person's
+/// terminal: the error that the caller gets says enough.
+bool silence_parser() {
+  google::protobuf::SetLogHandler(nullptr);
+  return true;
+}
+const bool kParserIsSilent = silence_parser();
+
 int wait_ms(Deadline deadline) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
   return static_cast<int>(std::clamp<int64_t>(left, 0, 1 << 30));
@@ -165,7 +174,7 @@ std::string encode_request(const Call& call) {
 
 Result<Call> decode_request(std::string_view data) {
   Request request;
-  if (!request.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
+  if (!kParserIsSilent || !request.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
     return errorf(ErrorKind::kCorrupt, "malformed request");
   }
   Call call;
@@ -198,7 +207,7 @@ std::string encode_response(const Result<std::string>& outcome) {
 
 Result<std::string> decode_response(std::string_view data) {
   Response response;
-  if (!response.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
+  if (!kParserIsSilent || !response.ParseFromArray(data.data(), static_cast<int>(data.size()))) {
     return errorf(ErrorKind::kCorrupt, "malformed response");
   }
   if (!response.has_status() || response.status().code() == 0) return std::move(*response.mutable_payload());

@@ -120,6 +120,14 @@ TEST(TtrpcResponse, KeepsKindErrnoAndText) {
   EXPECT_FALSE(decode_response("\xff\xff\xff").ok());
 }
 
+TEST(TtrpcResponse, ALiarDoesNotReachStandardError) {
+  ::testing::internal::CaptureStderr();
+  // A status whose message is no UTF-8.
+  EXPECT_FALSE(decode_response(std::string_view("\x0a\x05\x08\x01\x12\x01\xff", 7)).ok());
+  EXPECT_FALSE(decode_request(std::string_view("\x0a\x01\xff", 3)).ok());
+  EXPECT_EQ(::testing::internal::GetCapturedStderr(), "");
+}
+
 TEST(Ttrpc, CallsAndAnswers) {
   Pair pair = make_pair_of_sockets();
   Server server(std::move(pair.theirs), [](Call call, Reply reply) {
