@@ -2,6 +2,7 @@
 
 #include "base/error_format.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/fs.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vsock.h"
@@ -34,6 +35,7 @@ Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config) {
   const auto disk = [](const DiskConfig& wanted) { return BlockDevice::create(wanted); };
   TRY(add_each(machine, "disks", config.disks, disk));
   TRY(add_each(machine, "nets", config.nets, NetDevice::create));
+  TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
   return {};
