@@ -184,13 +184,26 @@ void add_no_link_local(NetlinkBatch& batch, uint32_t index) {
   batch.end();
 }
 
+/// A bridge of two ports has nothing to learn: what comes in by one leaves by the other. It must not, either: the
+/// host's bridge may send a broadcast of the guest back (hairpin), and the guest's address would be looked for out
+/// there.
 void add_port(NetlinkBatch& batch, uint32_t index, uint32_t bridge, uint32_t mtu) {
+  batch.begin(RTM_NEWLINK, 0, link_header(index));
+  batch.put_u32(IFLA_MTU, mtu);
+  batch.put_u32(IFLA_MASTER, bridge);
+  batch.end();
+  batch.begin(RTM_NEWLINK, 0, link_header(index));
+  batch.open_nest(IFLA_LINKINFO);
+  batch.put_string(IFLA_INFO_SLAVE_KIND, "bridge");
+  batch.open_nest(IFLA_INFO_SLAVE_DATA);
+  batch.put_u8(IFLA_BRPORT_LEARNING, 0);
+  batch.close_nest();
+  batch.close_nest();
+  batch.end();
   ifinfomsg header = link_header(index);
   header.ifi_flags = IFF_UP;
   header.ifi_change = IFF_UP;
   batch.begin(RTM_NEWLINK, 0, header);
-  batch.put_u32(IFLA_MTU, mtu);
-  batch.put_u32(IFLA_MASTER, bridge);
   batch.end();
 }
 
