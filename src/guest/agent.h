@@ -105,6 +105,8 @@ class Agent {
   Result<void> begin_exec(const proto::ExecRequest& request, const Reply& reply);
   /// Makes pipes and makes them known to streams_, or listens for the terminal.
   Result<ChildStdio> make_stdio(const proto::Streams& wanted, Member& member, std::string& console_socket);
+  std::string console_path(const Member& member) const;
+  void abandon(Member& member);
   Result<void> take_terminal(const proto::Streams& wanted, Member& member);
   /// The process of `member` runs now.
   Result<void> adopt(Member& member, const proto::Streams& wanted, uint32_t pid);

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <filesystem>
 #include <set>
 #include <thread>
 
@@ -512,6 +513,51 @@ TEST_F(AgentTest, RefusesWhatMakesNoSense) {
   EXPECT_EQ(agent.start(soon()).error().kind(), ErrorKind::kConflict);
   ASSERT_TRUE(agent.exec(exec_request("one", {"sleep", "100"}, ""), soon()).ok());
   EXPECT_EQ(agent.exec(exec_request("one", {"true"}, ""), soon()).error().kind(), ErrorKind::kExists);
+}
+
+TEST_F(AgentTest, NothingIsLeftOfEndedExecs) {
+  AgentClient agent = connect();
+  start_sleeper(agent);
+  const auto descriptors = [&] {
+    size_t count = 0;
+    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator(fmt::format("/proc/{}/fd", agent_))) {
+      ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(run(agent, "first", "echo x"), "x\n=0");
+  const size_t before = descriptors();
+  for (int i = 0; i < 25; ++i) {
+    EXPECT_EQ(run(agent, fmt::format("ok{}", i), "echo x"), "x\n=0");
+    auto request = exec_request(fmt::format("tty{}", i), {"echo", "shown"}, "01");
+    request.mutable_streams()->set_terminal(true);
+    ASSERT_TRUE(agent.exec(request, soon()).ok());
+    const UniqueFd out = stream(request.streams().token(), 1);
+    read_to_end(out.get());
+    const UniqueFd in = stream(request.streams().token(), 0);
+    read_to_end(in.get());
+    EXPECT_TRUE(agent.wait(request.exec_id(), soon()).ok());
+    EXPECT_FALSE(agent.exec(exec_request("bad", {"nothing"}, "012"), soon()).ok());
+    request = exec_request("badtty", {"nothing"}, "01");
+    request.mutable_streams()->set_terminal(true);
+    EXPECT_FALSE(agent.exec(request, soon()).ok());
+  }
+  EXPECT_EQ(descriptors(), before);
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ + "/run")) {
+    const std::string name = entry.path().filename();
+    EXPECT_TRUE(name == "bundle" || name == "oci") << name << " was left";
+  }
+}
+
+TEST_F(AgentTest, AWorkloadThatRagesHurtsOnlyItself) {
+  AgentClient agent = connect();
+  start_sleeper(agent);
+  EXPECT_EQ(run(agent, "a", "kill -9 -1; echo survived").substr(0, 8), "survived");
+  const auto ended = agent.exec(exec_request("b", {"sh", "-c", "kill -9 1; kill -9 0"}, ""), soon());
+  ASSERT_TRUE(ended.ok());
+  EXPECT_EQ(agent.wait("b", soon())->signal(), SIGKILL);
+  EXPECT_EQ(agent.ping(soon())->protocol(), kProtocolVersion);
+  EXPECT_EQ(agent.state(soon())->status(), "running");
 }
 
 TEST_F(AgentTest, QuickProgramsAreNotMissed) {

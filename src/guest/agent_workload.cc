@@ -98,8 +98,7 @@ uint32_t pid_of(const std::string& text) { return static_cast<uint32_t>(parse_in
 
 }  // namespace
 
-// ---- Streams
-// ---------------------------------------------------------------------------------------------------------
+// ---- Streams ----
 
 Result<Agent::ChildStdio> Agent::make_stdio(const proto::Streams& wanted, Member& member, std::string& console_socket) {
   TRY(check_streams(wanted));
@@ -109,7 +108,7 @@ Result<Agent::ChildStdio> Agent::make_stdio(const proto::Streams& wanted, Member
   member.token = wanted.token();
   ChildStdio stdio;
   if (wanted.terminal()) {
-    console_socket = fmt::format("{}/console-{}", options_.run_dir, member.order);
+    console_socket = console_path(member);
     TRY_ASSIGN(member.console, listen_at(console_socket));
     return stdio;
   }
@@ -131,10 +130,21 @@ Result<Agent::ChildStdio> Agent::make_stdio(const proto::Streams& wanted, Member
   return stdio;
 }
 
+std::string Agent::console_path(const Member& member) const {
+  return fmt::format("{}/console-{}", options_.run_dir, member.order);
+}
+
+/// What a process that did not come to be would leave.
+void Agent::abandon(Member& member) {
+  if (!member.token.empty()) streams_.drop(member.token);
+  if (member.console) ::unlink(console_path(member).c_str());
+  member.console.reset();
+}
+
 /// The runtime has sent the terminal's master before it ended.
 Result<void> Agent::take_terminal(const proto::Streams& wanted, Member& member) {
   const UniqueFd listener = std::move(member.console);
-  ::unlink(fmt::format("{}/console-{}", options_.run_dir, member.order).c_str());
+  ::unlink(console_path(member).c_str());
   const UniqueFd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   if (!peer) return errno_error("accept the terminal");
   TRY_ASSIGN(sys::ReceivedFds received, sys::receive_fds(peer.get()));
@@ -159,8 +169,7 @@ Result<void> Agent::adopt(Member& member, const proto::Streams& wanted, uint32_t
   return {};
 }
 
-// ---- Create and start
-// ------------------------------------------------------------------------------------------------
+// ---- Create and start ----
 
 Result<oci::Spec> Agent::prepare_spec(const proto::CreateRequest& request) const {
   if (!runtime::valid_id(request.id())) return errorf(ErrorKind::kInvalid, "invalid container id '{}'", request.id());
@@ -182,8 +191,11 @@ void Agent::create(const proto::CreateRequest& request, Reply reply) {
   if (!id_.empty()) return reply(errorf(ErrorKind::kConflict, "the guest has a container already"));
   auto begun = begin_create(request, reply);
   if (begun.ok()) return;
-  streams_.drop(request.streams().token());
-  members_.erase("");
+  const auto first = members_.find("");
+  if (first != members_.end()) {
+    abandon(first->second);
+    members_.erase(first);
+  }
   id_.clear();
   reply(std::move(begun).error());
 }
@@ -216,7 +228,7 @@ Result<void> Agent::begin_create(const proto::CreateRequest& request, const Repl
     Result<void> adopted;
     if (outcome.ok()) adopted = adopt(first, wanted, pid_of(*outcome));
     if (!outcome.ok() || !adopted.ok()) {
-      streams_.drop(first.token);
+      abandon(first);
       if (outcome.ok()) ignore_result(runtime_.remove(id_, true));
       if (first.pid == 0) members_.erase("");
       id_.clear();
@@ -243,8 +255,7 @@ void Agent::start(const proto::StartRequest& /*request*/, Reply reply) {
   if (!begun.ok()) reply(std::move(begun).error());
 }
 
-// ---- Exec
-// ------------------------------------------------------------------------------------------------------------
+// ---- Exec ----
 
 void Agent::forget_old_execs() {
   while (members_.size() > kMaxExecs) {
@@ -270,10 +281,9 @@ void Agent::exec(const proto::ExecRequest& request, Reply reply) {
   if (members_.size() > kMaxExecs) return reply(errorf(ErrorKind::kNoSpace, "too many processes by exec"));
   auto begun = begin_exec(request, reply);
   if (begun.ok()) return;
-  // Not a token that another process has.
   const auto member = members_.find(exec_id);
   if (member != members_.end()) {
-    if (!member->second.token.empty()) streams_.drop(member->second.token);
+    abandon(member->second);
     members_.erase(member);
   }
   reply(std::move(begun).error());
@@ -310,7 +320,7 @@ Result<void> Agent::begin_exec(const proto::ExecRequest& request, const Reply& r
                        Result<void> adopted;
                        if (outcome.ok()) adopted = adopt(started, wanted, pid_of(*outcome));
                        if (!outcome.ok() || !adopted.ok()) {
-                         streams_.drop(started.token);
+                         abandon(started);
                          if (started.pid > 0) ::kill(started.pid, SIGKILL);
                          members_.erase(exec_id);
                          return reply(outcome.ok() ? std::move(adopted).error() : std::move(outcome).error());
@@ -321,8 +331,7 @@ Result<void> Agent::begin_exec(const proto::ExecRequest& request, const Reply& r
                      });
 }
 
-// ---- The end of a process
-// --------------------------------------------------------------------------------------------
+// ---- The end of a process ----
 
 /// Processes of the workload that the kernel has killed for want of memory, so far.
 uint64_t Agent::oom_kills() const {
@@ -376,8 +385,7 @@ void Agent::wait(const proto::WaitRequest& request, Reply reply) {
   member.waiters.push_back(std::move(reply));
 }
 
-// ---- What is done to processes
-// ---------------------------------------------------------------------------------------
+// ---- What is done to processes ----
 
 Result<Agent::Member*> Agent::find(const std::string& exec_id) {
   TRY(require_created());
