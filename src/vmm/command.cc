@@ -215,6 +215,7 @@ int run_machine(const MachineConfig& config) {
   }
   const Result<UniqueFd> signals = take_signals();
   if (!signals.ok()) return fail(kExitFailed, signals.error().message());
+  if (!config.gdb.empty()) return fail(kExitUsage, "gdb: this version has no GDB stub");
   Result<Kvm> kvm = Kvm::open();
   if (!kvm.ok()) return fail(kExitNoKvm, kvm.error().message());
   Result<std::unique_ptr<Machine>> made = Machine::create(config, std::move(kvm).value());

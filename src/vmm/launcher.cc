@@ -15,6 +15,9 @@ Result<void> Launcher::start(std::function<void()> prepare) {
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (error != 0) return Error::from_errno(error, "start the thread that starts devices");
   started_ = true;
+  // Nobody goes on before the thread has done what it is to do first.
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return ready_; });
   return {};
 }
 
@@ -52,6 +55,8 @@ void* Launcher::main(void* self) {
 
 void Launcher::loop() {
   std::unique_lock lock(mutex_);
+  ready_ = true;
+  changed_.notify_all();
   for (;;) {
     changed_.wait(lock, [&] { return work_ != nullptr || ending_; });
     if (work_ == nullptr) return;

@@ -19,7 +19,7 @@ class Launcher {
   Launcher& operator=(const Launcher&) = delete;
   ~Launcher() { stop(); }
 
-  /// `prepare` runs first in the thread.
+  /// `prepare` runs first in the thread, and has run when this returns.
   Result<void> start(std::function<void()> prepare);
   /// Runs the work in the launcher's thread and waits for it. Any thread but its own; in the caller's after stop().
   void run(const std::function<void()>& work);
@@ -33,7 +33,7 @@ class Launcher {
   std::mutex mutex_;
   std::condition_variable changed_;
   const std::function<void()>* work_ = nullptr;
-  bool ending_ = false, started_ = false;
+  bool ready_ = false, ending_ = false, started_ = false;
   std::function<void()> prepare_;
   pthread_t thread_{};
 };
