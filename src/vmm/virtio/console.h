@@ -40,7 +40,7 @@ class ConsoleDevice final : public QueueDevice {
 
   ConsoleOptions options_;
   std::atomic<uint32_t> size_;  // columns, and rows above
-  std::mutex mutex_;  // of active_: nobody is told while the device goes down
+  std::mutex mutex_;            // of active_: nobody is told while the device goes down
   bool active_ = false;
   bool input_readable_ = false, input_polled_ = false, output_polled_ = false;
   bool transmit_waiting_ = false;
