@@ -24,9 +24,6 @@
 namespace hull::vm {
 namespace {
 
-/// Statistics and clocks are not worth a long wait.
-constexpr auto kShortPatience = std::chrono::seconds(3);
-
 Result<isolation::Cgroup> open_cgroup(const runtime::Record& record) {
   if (record.cgroup.empty()) return errorf(ErrorKind::kUnsupported, "container {} has no cgroup", record.id);
   return isolation::Cgroup::open(record.cgroup);
@@ -248,7 +245,7 @@ Result<std::string> Runtime::stats(const std::string& id) {
   text.pop_back();
   text += ",\"data\":" + isolation::stats_json(stats);
   if (machine.status == runtime::Status::kRunning && !runtime::is_paused(machine.record)) {
-    const guest::Deadline deadline = guest::after(kShortPatience);
+    const guest::Deadline deadline = guest::after(machine.patience.call);
     auto asked = [&]() -> Result<guest::proto::StatsResponse> {
       TRY_ASSIGN(guest::AgentClient agent, guest::AgentClient::connect(machine.vsock, deadline));
       return agent.stats(deadline);
@@ -275,6 +272,8 @@ Result<std::string> Runtime::stats(const std::string& id) {
       inside.pop_back();
       if (is_json(asked->json())) inside += ",\"workload\":" + asked->json();
       text += ",\"guest\":" + inside + "}";
+    } else {
+      log_warning("the guest of {} told no numbers: {}", id, asked.error().message());
     }
   }
   return text + "}";

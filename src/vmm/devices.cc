@@ -1,7 +1,6 @@
 #include "vmm/devices.h"
 
 #include "base/error_format.h"
-#include "vmm/virtio/balloon.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/net.h"
@@ -38,7 +37,6 @@ Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config) {
   TRY(add_each(machine, "nets", config.nets, NetDevice::create));
   TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
   TRY(add_vsock(machine, config));
-  if (config.balloon) TRY(machine.add_device(std::make_unique<BalloonDevice>()));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
   return {};
 }

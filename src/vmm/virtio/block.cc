@@ -43,7 +43,7 @@ enum Type : uint32_t { kRead = 0, kWrite = 1, kFlush = 4, kGetId = 8, kDiscard =
 enum Status : uint8_t { kOk = 0, kIoError = 1, kUnsupported = 2 };
 constexpr size_t kSerialBytes = 20;
 
-constexpr std::array<std::byte, 4096> kZeroes{};
+constexpr std::array<std::byte, 64 << 10> kZeroes{};
 constexpr uint64_t kZeroesAtOnce = 1 << 20;
 
 }  // namespace
