@@ -10,12 +10,6 @@
 namespace hull::vmm {
 
 namespace {
-template <typename Device>
-Result<void> add_made(Machine& machine, Result<std::unique_ptr<Device>> device, const char* member, size_t index) {
-  if (!device.ok()) return std::move(device).error().context(fmt::format("{}[{}]", member, index));
-  return machine.add_device(std::move(device).value());
-}
-
 Result<void> add_vsock(Machine& machine, const MachineConfig& config) {
   if (config.vsock_socket.empty()) return {};
   TRY_ASSIGN(VsockSocket socket, listen_vsock(config.vsock_socket));
@@ -42,12 +36,6 @@ Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config) {
   TRY(add_each(machine, "disks", config.disks, disk));
   TRY(add_each(machine, "nets", config.nets, NetDevice::create));
   TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
-  for (size_t i = 0; i < config.nets.size(); ++i) {
-    TRY(add_made(machine, NetDevice::create(config.nets[i]), "nets", i));
-  }
-  for (size_t i = 0; i < config.filesystems.size(); ++i) {
-    TRY(add_made(machine, FsDevice::create(config.filesystems[i]), "filesystems", i));
-  }
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
   return {};

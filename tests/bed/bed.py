@@ -8,6 +8,7 @@
 import base64
 import os
 import pathlib
+import re
 import select
 import shutil
 import subprocess
@@ -50,6 +51,14 @@ while read -r line <&3; do
 done
 poweroff -f
 """
+
+
+def with_libraries(program):
+    """A dynamically linked program of this machine with what it loads, at the same paths: files for a Bed."""
+    program = pathlib.Path(program)
+    listed = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    paths = [pathlib.Path(path) for path in re.findall(r"(/\S+) \(0x", listed)]
+    return {str(path): path.resolve() for path in (program, *paths)}
 
 
 class BedError(Exception):

@@ -45,8 +45,9 @@ def machine(**members):
     return json.dumps({**config, **members})
 
 
-def run_vmm(bed, description, timeout=120):
-    """Runs one machine in the bed to its end: (exit code of hull-vmm, its console, what hull-vmm itself said)."""
+def run_vmm(bed, description, timeout=120, before=""):
+    """Runs one machine in the bed to its end: (exit code of hull-vmm, its console, what hull-vmm itself said). before:
+    a command that executes hull-vmm."""
     bed.run(f"rm -f {CONSOLE}; cat > /tmp/machine.json <<'END'\n{description}\nEND")
-    code, said = bed.run(f"timeout -s KILL {timeout - 5} hull-vmm --config /tmp/machine.json", timeout=timeout)
+    code, said = bed.run(f"timeout -s KILL {timeout - 5} {before} hull-vmm --config /tmp/machine.json", timeout=timeout)
     return code, bed.run(f"cat {CONSOLE}")[1], said

@@ -5,13 +5,22 @@ import pathlib
 
 import pytest
 
-from .bed import Bed
+from .bed import Bed, with_libraries
 from .guests import INITRAMFS, KERNEL, initramfs, machine, run_vmm
 from .kernel import cloud_kernel
 
 BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/release"))
 
+VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+
 REPORT = """
+case $(cat /proc/cmdline) in *net=yes*)
+  ip link set eth0 up && ip address add 10.9.0.2/24 dev eth0 &&
+  echo "REPORT net=$(cat /sys/class/net/eth0/address):$(wget -q -O - http://10.9.0.1:8080/answer)";;
+esac
+case $(cat /proc/cmdline) in *share=yes*)
+  mount -t virtiofs share /mnt && echo "REPORT share=$(cat /mnt/from-host)" && echo guest > /mnt/from-guest && umount /mnt;;
+esac
 for disk in /sys/block/vd*; do
   [ -e $disk ] || continue
   name=$(basename $disk)
@@ -39,9 +48,11 @@ done
 def bed():
     kernel = cloud_kernel()
     guest = initramfs(kernel, REPORT + "case $(cat /proc/cmdline) in *end=reset*) reboot -f;; *) poweroff -f;; esac\n",
-                      modules=("virtio_mmio", "virtio_blk", "virtio_rng", "vmw_vsock_virtio_transport"))
-    with Bed({"bin/hull-vmm": BUILD / "bin/hull-vmm", KERNEL: kernel.vmlinux, INITRAMFS: guest},
-             modules=("loop",)) as running:
+                      modules=("virtio_mmio", "virtio_blk", "virtio_rng", "virtio_net", "virtiofs",
+                               "vmw_vsock_virtio_transport"))
+    files = {"bin/hull-vmm": BUILD / "bin/hull-vmm", "bin/with_tap": BUILD / "tests/with_tap", KERNEL: kernel.vmlinux,
+             INITRAMFS: guest, **with_libraries(VIRTIOFSD)}
+    with Bed(files, modules=("loop", "tun", "fuse")) as running:
         yield running
 
 
@@ -107,6 +118,31 @@ def test_disks_and_entropy(bed):
     assert found["write"] == ["done"]
     code, listing = bed.run("mkdir -p /tmp/m && mount -t ext4 -o loop /tmp/scratch /tmp/m && cat /tmp/m/file && ls /tmp/m; umount /tmp/m")
     assert listing.split() == ["written", "file", "folder", "lost+found"], listing
+
+
+def test_a_network_card_carries_traffic(bed):
+    bed.run("mkdir -p /tmp/www && echo from the bed > /tmp/www/answer && mkdir -p /dev/net && "
+            "{ [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200; }", check=True)
+    # The tap is there once hull-vmm has it; the guest asks the web server when it has booted.
+    bed.run("(for i in $(seq 1 100); do ip link show tap0 >/dev/null 2>&1 && break; sleep 0.1; done; "
+            "ip address add 10.9.0.1/24 dev tap0; ip link set tap0 up; httpd -p 10.9.0.1:8080 -h /tmp/www) "
+            ">/dev/null 2>&1 &", check=True)
+    code, console, said = run_vmm(bed, machine(nets=[{"tap_fd": 9, "mac": "02:42:0a:09:00:02"}],
+                                               command_line="quiet net=yes"), before="with_tap tap0 9")
+    bed.run("killall httpd")
+    assert (code, said) == (0, ""), said + console
+    assert reports(console)["net"] == ["02:42:0a:09:00:02:from the bed"], console
+
+
+def test_a_folder_is_shared(bed):
+    bed.run("mkdir -p /tmp/shared /var/run && rm -rf /tmp/shared/* && echo host > /tmp/shared/from-host && "
+            f"({VIRTIOFSD} --socket-path=/tmp/fs.sock -o source=/tmp/shared -o sandbox=chroot > /tmp/fs.log 2>&1 &) && "
+            "for i in $(seq 1 100); do [ -e /tmp/fs.sock ] && break; sleep 0.1; done", check=True)
+    code, console, said = run_vmm(bed, machine(filesystems=[{"tag": "share", "socket": "/tmp/fs.sock"}],
+                                               command_line="quiet share=yes"))
+    assert (code, said) == (0, ""), said + console + bed.run("cat /tmp/fs.log")[1]
+    assert reports(console)["share"] == ["host"], console
+    assert bed.run("cat /tmp/shared/from-guest")[1] == "guest\n"
 
 
 def test_bad_files_are_named(bed):
