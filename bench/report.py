@@ -15,6 +15,10 @@ GOALS = {
         "run, bridge": ("hull", [("podman", 15.0), ("docker", 15.0)], None, None),
         "exec": ("hull", [("docker", 15.0)], None, None),
     },
+    "vm": {
+        "first instruction, KVM": ("hull-vmm", [("qemu", 3.0)], None, None),
+        "run --vm, emulated": ("hull", [], "qemu, bare", 1.4),
+    },
     "pull": {"pull": ("hull", [("docker", 8.0), ("podman", 8.0)], "igzip", 1.8)},
 }
 

@@ -10,6 +10,7 @@ import time
 
 import floor
 import images
+import machines
 from images import bundles
 from measure import Case, measure, memory_available, private_memory, processes_named
 from support import peers
@@ -293,14 +294,15 @@ def programs(setting):
     results = {"start": measure([Case("hull version", [setting.bin / "hull", "version"],
                                       environment=setting.hull_environment())], setting.runs(100), setting.warmup(5))}
     sizes = {}
-    for name in ("hull", "hull-oci", "hull-monitor", "hull-images"):
+    for name in ("hull", "hull-oci", "hull-monitor", "hull-images", "hull-vmm"):
         if (setting.bin / name).exists():
             stripped = setting.folder / f"stripped-{name}"
             subprocess.run(["strip", "-o", stripped, setting.bin / name], check=True)
             sizes[name] = f"{stripped.stat().st_size / 1024:.0f} KiB"
     results["size, stripped"] = sizes
-    results["goals"] = "hull version under 3 ms, hull-monitor under 1024 KiB"
+    results["goals"] = "hull version under 3 ms, hull-monitor under 1024 KiB, hull-vmm under 2048 KiB"
     return results
 
 
-ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs}
+ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs,
+       "vm": machines.vm}
