@@ -43,7 +43,7 @@ if(TARGET hull AND TARGET hull-images)
   install(FILES ${fish_completion} DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
   install(FILES ${CMAKE_SOURCE_DIR}/docs/man/hull.toml.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)
   install(FILES ${CMAKE_SOURCE_DIR}/docs/man/hull-oci.8 ${CMAKE_SOURCE_DIR}/docs/man/hull-monitor.8
-    ${CMAKE_SOURCE_DIR}/docs/man/hull-vmm.8
+    ${CMAKE_SOURCE_DIR}/docs/man/hull-vmm.8 ${CMAKE_SOURCE_DIR}/docs/man/hull-oci-vm.8
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
   install(DIRECTORY ${generated}/man/man1 DESTINATION ${CMAKE_INSTALL_MANDIR} FILES_MATCHING PATTERN "*.1")
 endif()
