@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/units.h"
 #include "guest/agent.h"
+#include "guest/own_devices.h"
 #include "runtime/user_lookup.h"
 #include "sys/fd_passing.h"
 #include "sys/file.h"
@@ -182,6 +183,7 @@ Result<oci::Spec> Agent::prepare_spec(const proto::CreateRequest& request) const
       }
     }
   }
+  add_own_devices("/dev", &spec);
   spec.process->terminal = request.streams().terminal();
   spec.process->console_size = box_of(request.streams().size());
   return spec;
