@@ -211,8 +211,9 @@ def test_files_can_be_mapped(box):
 # Limits and what is told of them
 
 def test_memory_limit_holds(box):
-    done = box.exec(command=("sh", "-c", "head -c 300m /dev/zero | tail -c 290m > /dev/null; echo $?"), check=False)
-    assert done.stdout.strip() == "137" or done.returncode == 137, (done.stdout, done.stderr)
+    greedy = 'BEGIN { piece = sprintf("%1048576s", ""); for (i = 0; i < 300; i++) all[i] = piece i; print "had it all" }'
+    done = box.exec(command=("awk", greedy), check=False)
+    assert done.returncode == 137, (done.returncode, done.stdout, done.stderr)
     assert box.wall.state("box")["Running"]
 
 
@@ -486,10 +487,11 @@ def test_signals_are_passed_on(wall):
 
 def test_restart(wall):
     name = wall.create_and_start("--name", "again", command=("sh", "-c", "echo start; exec sleep 1000"))
+    wait_until(lambda: wall.hull("logs", name).stdout == "start\n", "the first start", LONG)
     first = wall.state(name)["Pid"]
     wall.hull("restart", "-t", "0", name)
     assert wall.state(name)["Pid"] not in (0, first)
-    wait_until(lambda: wall.hull("logs", name).stdout == "start\nstart\n", "the second start", 30)
+    wait_until(lambda: wall.hull("logs", name).stdout == "start\nstart\n", "the second start", LONG)
     wall.hull("rm", "-f", name)
 
 
@@ -504,8 +506,8 @@ def test_restart(wall):
 ])
 def test_what_a_machine_cannot_mean_is_refused(wall, arguments):
     done = wall.hull("run", "--rm", *wall.flags(), *arguments, "test", "true", check=False)
-    assert done.returncode == 125 and arguments[1 if len(arguments) > 1 else 0].split("=")[0] in done.stderr + "type"
-    assert "--vm" in done.stderr or "virtual machine" in done.stderr, done.stderr
+    assert done.returncode == 125 and ("--vm" in done.stderr or "virtual machine" in done.stderr), done.stderr
+    assert arguments[0] in done.stderr or "bind-propagation" in done.stderr, done.stderr
     assert wall.hull("ps", "-aq").stdout == ""
 
 
