@@ -308,7 +308,10 @@ Result<std::string> EngineImpl::info_json() {
     w.member("MemTotal", static_cast<int64_t>(::sysconf(_SC_PHYS_PAGES)) * ::sysconf(_SC_PAGESIZE));
     w.member("DockerRootDir", paths_.data);
     w.member("Name", name.nodename);
-    w.object("Runtimes", [&] { w.object("hull-oci", [&] { w.member("path", settings_.runtime); }); });
+    w.object("Runtimes", [&] {
+      w.object("hull-oci", [&] { w.member("path", settings_.runtime); });
+      w.object("hull-oci-vm", [&] { w.member("path", settings_.vm_runtime); });
+    });
     w.member("DefaultRuntime", "hull-oci");
     w.member("Isolation", "container");
     std::vector<std::string> security = {"name=seccomp,profile=builtin"};
