@@ -12,6 +12,7 @@ from support import bundle as bundles
 from support import instance as instances
 from support import registry as registries
 from support import runtime as runtimes
+from support import token_server as token_servers
 from support import vm as machines
 
 
@@ -99,13 +100,27 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def make_registry():
-    """make_registry(user=, password=, tls=, netns=): starts docker-registry on a loopback port."""
+    """make_registry(user=, password=, tls=, netns=, tokens=, client_certificates=): starts docker-registry on a loopback port."""
     if not shutil.which("docker-registry"):
         pytest.skip("docker-registry is not installed")
     made = []
 
     def make(**options):
         made.append(registries.Registry(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture
+def make_token_server():
+    """make_token_server(users, rights, oauth=): a support.token_server.TokenServer on a loopback port."""
+    made = []
+
+    def make(*arguments, **options):
+        made.append(token_servers.TokenServer(*arguments, **options))
         return made[-1]
 
     yield make

@@ -74,8 +74,8 @@ constexpr Flag kImportFlags[] = {
      .short_name = 'c',
      .kind = ValueKind::kText,
      .metavar = "INSTRUCTION",
-     .help = "Apply a Dockerfile instruction to the image's configuration (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, "
-             "ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR)",
+     .help = "Apply a Dockerfile instruction to the image's configuration (CMD, ENTRYPOINT, ENV, EXPOSE, "
+             "HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR)",
      .repeatable = true},
     {.name = "message",
      .short_name = 'm',

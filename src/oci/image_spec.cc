@@ -252,6 +252,7 @@ Result<ImageRunConfig> run_config_of(const Json& value, std::string_view where) 
   TRY_ASSIGN(out.labels, map_member(value, "Labels", where));
   TRY_ASSIGN(out.stop_signal, text_member(value, "StopSignal", where));
   TRY_ASSIGN(out.shell, list_member(value, "Shell", where));
+  TRY_ASSIGN(out.on_build, list_member(value, "OnBuild", where));
   TRY_ASSIGN(out.healthcheck, health_of(value, where));
   return out;
 }
@@ -317,6 +318,7 @@ OrderedJson json_of(const ImageRunConfig& config) {
   if (!config.labels.empty()) out["Labels"] = json_of(config.labels);
   if (!config.stop_signal.empty()) out["StopSignal"] = config.stop_signal;
   if (!config.shell.empty()) out["Shell"] = config.shell;
+  if (!config.on_build.empty()) out["OnBuild"] = config.on_build;
   return out;
 }
 

@@ -79,6 +79,7 @@ struct ImageRunConfig {
   std::string stop_signal;
   std::optional<HealthConfig> healthcheck;
   std::vector<std::string> shell;
+  std::vector<std::string> on_build;  ///< Docker's triggers
 };
 
 struct HistoryEntry {

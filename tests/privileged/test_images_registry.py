@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import tarfile
@@ -187,6 +188,68 @@ def test_tls(make_instance, make_registry, busybox_layout):
     Store(make_instance(f'[registry."{registry.host}"]\ninsecure = true\n')).images("pull", reference)
 
 
+@pytest.mark.parametrize("oauth", [True, False])
+def test_tokens_that_the_registry_verifies(store, make_registry, make_token_server, busybox_layout, oauth):
+    tokens = make_token_server({"ada": "secret", "eve": "eve"}, {"": (), "ada": ("pull", "push"), "eve": ("pull",)}, oauth)
+    registry = make_registry(tokens=tokens, user="ada", password="secret")
+    reference = registry.push_layout(busybox_layout, "busybox:latest", "team/bb:1")
+    tokens.asked.clear()
+    refused = store.images("pull", reference, check=False)
+    assert refused.returncode == 1 and "hull login" in refused.stderr
+    assert set(tokens.asked) == {("GET", "", ("repository:team/bb:pull",))}
+    wrong = store.images("login", "-u", "ada", "--password-stdin", registry.host, input="guess", check=False)
+    assert wrong.returncode == 1 and "wrong name or password" in wrong.stderr
+    store.images("login", "-u", "ada", "--password-stdin", registry.host, input="secret")
+    kept = json.loads((store.instance.folder / "docker/config.json").read_text())["auths"][registry.host]
+    # A registry that gives refresh tokens has one kept in place of the password.
+    assert ("identitytoken" in kept) == oauth
+    tokens.asked.clear()
+    store.images("pull", reference)
+    method = "POST" if oauth else "GET"
+    assert (method, "ada", ("repository:team/bb:pull",)) in tokens.asked
+    tag(store, reference, f"{registry.host}/other/bb:2")
+    tokens.asked.clear()
+    store.images("push", f"{registry.host}/other/bb:2")
+    asked = {scope for _, _, scopes in tokens.asked for scope in scopes}
+    assert "repository:other/bb:pull,push" in asked or "repository:other/bb:push,pull" in asked, tokens.asked
+    assert remote_manifest(f"{registry.host}/other/bb:2", "--creds", "ada:secret")["layers"]
+    store.images("login", "-u", "eve", "--password-stdin", registry.host, input="eve")
+    store.images("pull", reference)
+    refused = store.images("push", f"{registry.host}/other/bb:2", check=False)
+    assert refused.returncode == 1 and "other/bb" in refused.stderr
+
+
+def test_tokens_that_end_are_asked_for_again(store, make_registry, make_token_server, tmp_path):
+    """The registry counts the seconds itself: a push of some layers outlives a token of two."""
+    tokens = make_token_server({"ada": "secret"}, {"ada": ("pull", "push")}, lifetime_s=2)
+    registry = make_registry(tokens=tokens, user="ada", password="secret")
+    big_layout(tmp_path / "layout")
+    store.images("login", "-u", "ada", "--password-stdin", registry.host, input="secret")
+    store.images("load", "--input", tmp_path / "layout")
+    for number in range(3):
+        tag(store, "big:latest", f"{registry.host}/big:{number}")
+        store.images("push", f"{registry.host}/big:{number}")
+        time.sleep(1)
+    assert remote_manifest(f"{registry.host}/big:2", "--creds", "ada:secret")["layers"]
+
+
+def test_client_certificates(make_instance, make_registry, busybox_layout, tmp_path):
+    registry = make_registry(tls=True, client_certificates=True)
+    reference = registry.push_layout(busybox_layout, "busybox:latest", "bb:1")
+    certificate, key = registry.folder / "client/client.cert", registry.folder / "client/client.key"
+    trust = f'[registry."{registry.host}"]\nca = "{registry.ca}"\n'
+    refused = Store(make_instance(trust)).images("pull", reference, check=False)
+    assert refused.returncode == 1 and registry.host in refused.stderr
+    Store(make_instance(f'{trust}client_cert = "{certificate}"\nclient_key = "{key}"\n')).images("pull", reference)
+    # Docker's layout, seen by this one command only.
+    shutil.copytree(registry.folder / "client", tmp_path / "docker/certs.d" / registry.host)
+    store = Store(make_instance(f'[registry."{registry.host}"]\ninsecure = false\n'))
+    script = 'mkdir -p /etc/docker && mount --bind "$1" /etc/docker && shift && exec "$@"'
+    command = ["unshare", "--mount", "sh", "-c", script, "sh", tmp_path / "docker", BIN / "hull-images", "pull", reference]
+    subprocess.run(command, check=True, env=store.instance.environment, stdin=subprocess.DEVNULL)
+    assert store.layers()
+
+
 def test_default_registry_and_mirror(make_instance, make_registry, busybox_layout):
     registry = make_registry()
     registry.push_layout(busybox_layout, "busybox:latest", "library/busybox:latest")
@@ -323,16 +386,24 @@ def test_import(store, tmp_path):
     tar = tmp_path / "t.tar"
     tar.write_bytes(tar_of({"hello": b"world"}))
     done = store.images("import", "-c", 'CMD ["a","b"]', "-c", "ENV X=1 Y='2 3'", "-c", "label k=v", "-c", "EXPOSE 80 53/udp",
-                        "-c", "WORKDIR /w", "-c", "VOLUME /v", "-c", "USER 5", "-c", "ENTRYPOINT run it", "-m", "said", tar, "im:1")
+                        "-c", "WORKDIR /w", "-c", "VOLUME /v", "-c", "USER 5", "-c", "ENTRYPOINT run it", "-c", "ONBUILD RUN make",
+                        "-c", "HEALTHCHECK --interval=30s --retries=2 CMD test -f /ok", "-c", 'SHELL ["/bin/ash","-ec"]',
+                        "-m", "said", tar, "im:1")
     identifier = done.stdout.strip()
     assert identifier.startswith("sha256:")
     config = json.loads((store.instance.root / "blobs/sha256" / identifier[7:]).read_text())
     assert config["config"] == {"User": "5", "ExposedPorts": {"80/tcp": {}, "53/udp": {}}, "Env": ["X=1", "Y=2 3"],
                                 "Entrypoint": ["/bin/sh", "-c", "run it"], "Cmd": ["a", "b"], "Volumes": {"/v": {}},
-                                "WorkingDir": "/w", "Labels": {"k": "v"}}
+                                "WorkingDir": "/w", "Labels": {"k": "v"}, "Shell": ["/bin/ash", "-ec"],
+                                "OnBuild": ["RUN make"], "Healthcheck": {
+                                    "Test": ["CMD-SHELL", "test -f /ok"], "Interval": 30 * 10**9, "Retries": 2}}
     assert config["history"][0]["comment"] == "said"
     store.images("import", "-", input=subprocess.run(["gzip", "-c", str(tar)], capture_output=True).stdout, text=False)
-    for change in ("NONSENSE x", "EXPOSE 0", "EXPOSE 99999", "ENV", "CMD [1]", "WORKDIR rel", "LABEL 'x", "ONBUILD RUN x"):
+    other = store.images("import", "-c", 'SHELL ["/bin/ash","-ec"]', "-c", "CMD run it", "-c", "HEALTHCHECK NONE", tar)
+    config = json.loads((store.instance.root / "blobs/sha256" / other.stdout.strip()[7:]).read_text())["config"]
+    assert config["Cmd"] == ["/bin/ash", "-ec", "run it"] and config["Healthcheck"] == {"Test": ["NONE"]}
+    for change in ("HEALTHCHECK CMD", "HEALTHCHECK --interval=1us CMD x", "HEALTHCHECK --often=1s CMD x", "SHELL sh",
+                   "HEALTHCHECK --retries=2x CMD x", "ONBUILD ONBUILD RUN x", "ONBUILD FROM x", "NONSENSE x", "EXPOSE 0", "EXPOSE 99999", "ENV", "CMD [1]", "WORKDIR rel", "LABEL 'x"):
         bad = store.images("import", "-c", change, tar, check=False)
         assert bad.returncode == 1 and "change" in bad.stderr
     assert store.images("import", tmp_path / "none", check=False).returncode == 1

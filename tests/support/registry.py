@@ -19,9 +19,11 @@ def free_port():
 
 
 class Registry:
-    """host is what references start with; ca is the certificate authority's file with tls, None without."""
+    """host is what references start with; ca is the certificate authority's file with tls, None without. With
+    client_certificates it takes only clients that show one (ca.crt, client.cert and client.key in its folder's client/). `tokens` is the
+    support.token_server.TokenServer that it trusts; then user and password are for push_layout."""
 
-    def __init__(self, user=None, password=None, tls=False, netns=None, port=None):
+    def __init__(self, user=None, password=None, tls=False, netns=None, port=None, tokens=None, client_certificates=False):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hull-registry-"))
         self.port = port or free_port()
         self.host = f"localhost:{self.port}" if tls else f"127.0.0.1:{self.port}"
@@ -37,7 +39,12 @@ class Registry:
         if tls:
             self.make_certificates()
             lines += ["  tls:", f"    certificate: {self.folder}/server.crt", f"    key: {self.folder}/server.key"]
-        if user:
+        if client_certificates:
+            lines += ["    clientcas:", f"      - {self.ca}"]
+        self.client_certificates = client_certificates
+        if tokens:
+            lines += tokens.registry_settings()
+        elif user:
             hashed = subprocess.run(["htpasswd", "-nbB", user, password], capture_output=True, text=True, check=True)
             (self.folder / "htpasswd").write_text(hashed.stdout.strip() + "\n")
             lines += ["auth:", f"  htpasswd: {{realm: hull-tests, path: {self.folder}/htpasswd}}"]
@@ -65,9 +72,18 @@ class Registry:
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", request)
         openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.folder / "ca.key", "-CAcreateserial",
                 "-days", "2", "-extfile", extension, "-out", self.folder / "server.crt")
+        client = self.folder / "client"
+        client.mkdir()
+        (client / "ca.crt").write_bytes(self.ca.read_bytes())
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=client", "-keyout", client / "client.key", "-out",
+                request)
+        openssl("x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.folder / "ca.key", "-CAcreateserial",
+                "-days", "2", "-out", client / "client.cert")
 
     def wait_ready(self):
         context = ssl.create_default_context(cafile=str(self.ca)) if self.ca else None
+        if self.client_certificates:
+            context.load_cert_chain(self.folder / "client/client.cert", self.folder / "client/client.key")
         url = f"{'https' if self.ca else 'http'}://{self.host}/v2/"
         self.poll(lambda: self.answers(url, context))
 
@@ -98,6 +114,8 @@ class Registry:
         target = f"docker://{self.host}/{reference}"
         command = ["skopeo", "copy", "-q", "--insecure-policy"]
         command += ["--dest-tls-verify=false"]
+        if self.client_certificates:
+            command += ["--dest-cert-dir", str(self.folder / "client")]
         if self.user:
             command += ["--dest-creds", f"{self.user}:{self.password}"]
         if compression:

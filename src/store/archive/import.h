@@ -25,8 +25,9 @@ struct ImportOptions {
 /// Makes an image of one layer from a tar stream (plain, gzip or zstd). Returns its id.
 Result<Digest> import_image(ImageWriter& writer, ByteSource& tar, const ImportOptions& options);
 
-/// Applies one Dockerfile instruction to a config: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME,
-/// WORKDIR. kInvalid names the instruction that can't be read, kUnsupported one that makes no sense here.
+/// Applies one Dockerfile instruction to a config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
+/// STOPSIGNAL, USER, VOLUME, WORKDIR. kInvalid names the instruction that can't be read. A shell given before is that
+/// of the CMD and ENTRYPOINT lines after it.
 Result<void> apply_change(std::string_view instruction, oci::ImageRunConfig* config);
 
 }  // namespace hull::store
