@@ -9,6 +9,8 @@ from support import bundle as bundles
 from support import instance as instances
 from support import peers
 
+pytest.register_assert_rewrite("engine_checks")
+
 
 @pytest.fixture(scope="session")
 def hull_oci():

@@ -18,52 +18,8 @@ def state(run):
     return checks.inspect_state(run)
 
 
-def test_output_and_exit_code(run):
-    checks.check_output_and_exit_code(run)
-
-
-def test_standard_input(run):
-    checks.check_standard_input(run)
-
-
-def test_terminal(run):
-    checks.check_terminal(run)
-
-
-def test_process_settings(run):
-    checks.check_process_settings(run)
-
-
-def test_detached_exec_stop_remove(run, state):
-    checks.check_detached_exec_stop_remove(run, state)
-
-
-def test_kill(run, state):
-    checks.check_kill(run, state)
-
-
-def test_pause(run, state):
-    checks.check_pause(run, state)
-
-
-def test_limits(run):
-    checks.check_limits(run)
-
-
-def test_top_and_stats(run):
-    checks.check_top_and_stats(run)
-
-
-def test_mounts(run, tmp_path):
-    checks.check_mounts(run, tmp_path)
-
-
-def test_restrictions(run):
-    checks.check_restrictions(run)
-
-
-def test_privileged_and_devices(run):
-    checks.check_privileged_and_devices(run)
+class TestPodman(checks.EngineTests):
+    """Every test that the engines share."""
 
 
 def test_bridge_network(podman):
