@@ -129,6 +129,7 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   if (!log) return errno_error("memfd_create");
   SpawnRequest request;
   request.working_dir = run;
+  request.read_only_program = row.isolation == Isolation::kContainer;
   request.argv = driver(row.isolation).command();
   request.argv.insert(request.argv.end(), {"--log", "/proc/self/fd/4", "--log-format", "json", "exec", "--process",
                                            "/proc/self/fd/3", "--detach", "--pid-file", short_id + ".pid"});

@@ -61,13 +61,11 @@ EngineImpl::EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> ima
       vm_driver_(make_vm_driver(settings_, paths_)) {}
 
 Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
-  const auto began = std::chrono::steady_clock::now();
   store::StorePaths paths;
   paths.data = settings.data_root;
   paths.run = settings.run_root;
   paths.default_registry = settings.default_registry;
-  TRY_ASSIGN(std::unique_ptr<store::ImageStore> images, store::ImageStore::open(paths));
-  static_cast<void>(began);
+  std::unique_ptr<store::ImageStore> images = store::ImageStore::open_when_needed(paths);
   return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(settings), std::move(images)));
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/error_format.h"
 #include "sys/file.h"
+#include "sys/mount_api.h"
 
 namespace hull::engine {
 
@@ -20,6 +21,17 @@ int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
+
+namespace {
+
+/// The program on a detached mount of its own; nothing where mounts are not allowed, and the program sees to itself.
+UniqueFd read_only_copy(const std::string& program) {
+  auto tree = sys::clone_mount(AT_FDCWD, program, false);
+  if (!tree.ok() || !sys::set_mount_attributes(tree->get(), MOUNT_ATTR_RDONLY, 0, MS_PRIVATE, false).ok()) return {};
+  return std::move(*tree);
+}
+
+}  // namespace
 
 Result<Child> spawn(const SpawnRequest& request) {
   // Sources above every target first, so that no dup2 overwrites one that is still needed.
@@ -57,8 +69,10 @@ Result<Child> spawn(const SpawnRequest& request) {
   argv.reserve(request.argv.size() + 1);
   for (const std::string& word : request.argv) argv.push_back(const_cast<char*>(word.c_str()));  // NOLINT
   argv.push_back(nullptr);
+  const UniqueFd copy = request.read_only_program ? read_only_copy(request.argv[0]) : UniqueFd();
+  const std::string program = copy ? fmt::format("/proc/self/fd/{}", copy.get()) : request.argv[0];
   Child child;
-  const int error = posix_spawn(&child.pid, argv[0], &actions, &attributes, argv.data(), environ);
+  const int error = posix_spawn(&child.pid, program.c_str(), &actions, &attributes, argv.data(), environ);
   posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) return Error::from_errno(error, fmt::format("execute {}", request.argv[0]));

@@ -21,6 +21,9 @@ struct SpawnRequest {
   std::string working_dir;  // "": the caller's
   bool inherit_stderr = false;
   bool new_session = false;
+  /// Execute argv[0] from a read-only, detached copy of its own mount where that can be had. hull-oci would make one
+  /// and execute itself again (runtime/safe_exe.h); found in one it doesn't.
+  bool read_only_program = false;
 };
 
 struct Child {

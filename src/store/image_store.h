@@ -69,6 +69,8 @@ class ImageStore {
  public:
   /// Opens (and makes, mode 0700) the store. Cheap: one SQLite open, no scan.
   static Result<std::unique_ptr<ImageStore>> open(const StorePaths& paths);
+  /// The same store, opened by the first call that needs it: most commands on workloads need none.
+  static std::unique_ptr<ImageStore> open_when_needed(const StorePaths& paths);
   virtual ~ImageStore() = default;
 
   /// By reference, by id ("sha256:..." or a unique hex prefix of at least 4). kNotFound, or kConflict when a prefix
