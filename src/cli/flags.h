@@ -48,6 +48,23 @@ enum class Complete : uint8_t {
 /// Under which heading help and man pages show a flag.
 enum class Group : uint8_t { kGeneral, kProcess, kFiles, kNetwork, kLimits, kRights, kNamespaces, kLogs, kLater };
 
+/// In the order of help and man pages.
+struct GroupTitle {
+  Group group;
+  std::string_view title;
+};
+inline constexpr GroupTitle kGroupTitles[] = {
+    {Group::kGeneral, "Options"},
+    {Group::kProcess, "Process"},
+    {Group::kFiles, "Files"},
+    {Group::kNetwork, "Network"},
+    {Group::kLimits, "Limits"},
+    {Group::kRights, "Rights and devices"},
+    {Group::kNamespaces, "Namespaces"},
+    {Group::kLogs, "Logs"},
+    {Group::kLater, "Understood, not in this version"},
+};
+
 struct RunOptions;
 /// Takes one value of a flag of run and create into the request (run_flags.cc).
 using RunSetter = Result<void> (*)(RunOptions& options, std::string_view value);

@@ -7,22 +7,6 @@
 namespace hull::cli {
 namespace {
 
-struct Heading {
-  Group group;
-  std::string_view title;
-};
-constexpr Heading kHeadings[] = {
-    {Group::kGeneral, "Options"},
-    {Group::kProcess, "Process"},
-    {Group::kFiles, "Files"},
-    {Group::kNetwork, "Network"},
-    {Group::kLimits, "Limits"},
-    {Group::kRights, "Rights and devices"},
-    {Group::kNamespaces, "Namespaces"},
-    {Group::kLogs, "Logs"},
-    {Group::kLater, "Understood, not in this version"},
-};
-
 struct SectionTitle {
   Section section;
   std::string_view title;
@@ -79,7 +63,7 @@ void two_columns(Output& out, const std::vector<std::pair<std::string, std::stri
 }
 
 void print_flags(Output& out, FlagTables tables, int width) {
-  for (const Heading& heading : kHeadings) {
+  for (const GroupTitle& heading : kGroupTitles) {
     std::vector<std::pair<std::string, std::string>> rows;
     for (const auto table : tables) {
       for (const Flag& flag : table) {

@@ -54,25 +54,9 @@ void flag_entry(std::string& out, const Flag& flag) {
   out += flag.repeatable ? ". May be given several times.\n" : ".\n";
 }
 
-struct Heading {
-  Group group;
-  std::string_view title;
-};
-constexpr Heading kHeadings[] = {
-    {Group::kGeneral, ""},
-    {Group::kProcess, "Process"},
-    {Group::kFiles, "Files"},
-    {Group::kNetwork, "Network"},
-    {Group::kLimits, "Limits"},
-    {Group::kRights, "Rights and devices"},
-    {Group::kNamespaces, "Namespaces"},
-    {Group::kLogs, "Logs"},
-    {Group::kLater, "Understood, not in this version"},
-};
-
 void flags_section(std::string& out, FlagTables tables) {
   bool any = false;
-  for (const Heading& heading : kHeadings) {
+  for (const GroupTitle& heading : kGroupTitles) {
     std::vector<const Flag*> flags;
     for (const auto table : tables) {
       for (const Flag& flag : table) {
@@ -83,7 +67,7 @@ void flags_section(std::string& out, FlagTables tables) {
     std::sort(flags.begin(), flags.end(), [](const Flag* a, const Flag* b) { return a->name < b->name; });
     if (!any) out += ".SH OPTIONS\n";
     any = true;
-    if (!heading.title.empty()) out += fmt::format(".SS {}\n", heading.title);
+    if (heading.group != Group::kGeneral) out += fmt::format(".SS {}\n", heading.title);
     for (const Flag* flag : flags) flag_entry(out, *flag);
   }
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error_format.h"
+#include "base/json_nesting.h"
 
 // image-spec 1.1 (descriptor.md, manifest.md, image-index.md, config.md) and Docker's image spec 1.2/1.3. The bytes
 // come from registries and archives: every count is bounded before anything is built from it, nesting is bounded
@@ -29,20 +30,8 @@ Result<Json> parse_bounded(std::string_view what, std::string_view text, size_t 
   if (text.size() > limit) {
     return errorf(ErrorKind::kInvalid, "{}: it has {} bytes, the limit is {}", what, text.size(), limit);
   }
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxDepth) return bad(what, fmt::format("it is nested deeper than {} levels", kMaxDepth));
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
+  if (!json_nests_within(text, kMaxDepth)) {
+    return bad(what, fmt::format("it is nested deeper than {} levels", kMaxDepth));
   }
   Json json = Json::parse(text, nullptr, false);
   if (json.is_discarded()) {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error_format.h"
+#include "base/json_nesting.h"
 #include "store/ingest/ingest.h"
 #include "store/layer/decompress.h"
 #include "store/layer/hasher.h"
@@ -15,6 +16,7 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr size_t kMaxArchiveManifest = 8 << 20;
+constexpr int kMaxDepth = 16;  // three are needed: list, object, list
 constexpr size_t kMaxImages = 1000;
 constexpr int kMaxIndexDepth = 3;
 constexpr std::string_view kContainerdName = "io.containerd.image.name";
@@ -83,13 +85,7 @@ Result<LoadedImage> load_manifest(ImageWriter& writer, const MemberSource& archi
   std::vector<LayerJob> jobs;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     const oci::Descriptor& blob = manifest.layers[i];
-    LayerJob job;
-    job.label = blob.digest.short_hex();
-    job.diff_id = config.diff_ids[i];
-    TRY_ASSIGN(job.compression, compression_of_media_type(blob.media_type));
-    job.blob_digest = blob.digest;
-    job.blob_size = static_cast<uint64_t>(blob.size);
-    job.media_type = blob.media_type;
+    TRY_ASSIGN(LayerJob job, layer_job(blob, config.diff_ids[i]));
     job.open = [&archive, member = blob_member(blob.digest)] { return archive.open(member); };
     jobs.push_back(std::move(job));
   }
@@ -202,22 +198,7 @@ Result<LoadedImage> load_docker_image(ImageWriter& writer, const MemberSource& a
 Result<std::vector<DockerArchiveImage>> parse_docker_archive_manifest(std::string_view text) {
   const auto bad = [](std::string_view why) { return errorf(ErrorKind::kInvalid, "archive: manifest.json: {}", why); };
   if (text.size() > kMaxArchiveManifest) return bad("it is too large");
-  // Three levels are enough: list, object, list.
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > 16) return bad("it is nested too deeply");
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
+  if (!json_nests_within(text, kMaxDepth)) return bad("it is nested too deeply");
   const Json json = Json::parse(text, nullptr, false);
   if (!json.is_array()) return bad("expected a list");
   if (json.empty()) return bad("it names no image");

@@ -158,6 +158,17 @@ Result<void> ingest_layers(ImageWriter& writer, std::vector<LayerJob> jobs, cons
   return {};
 }
 
+Result<LayerJob> layer_job(const oci::Descriptor& blob, const Digest& diff_id) {
+  LayerJob job;
+  job.label = blob.digest.short_hex();
+  job.diff_id = diff_id;
+  TRY_ASSIGN(job.compression, compression_of_media_type(blob.media_type));
+  job.blob_digest = blob.digest;
+  job.blob_size = static_cast<uint64_t>(blob.size);
+  job.media_type = blob.media_type;
+  return job;
+}
+
 Result<LayerInfo> ingest_unknown(ImageWriter& writer, ByteSource& tar, const LayerLimits& limits) {
   LayerOptions options;
   TRY_ASSIGN(options.backend, host_layer_backend(writer));

@@ -32,6 +32,10 @@ struct LayerJob {
   std::function<Result<std::unique_ptr<ByteSource>>()> open;
 };
 
+/// The job of a blob that a manifest names; where to open it is left to the caller. kUnsupported for foreign media
+/// types.
+Result<LayerJob> layer_job(const oci::Descriptor& blob, const Digest& diff_id);
+
 /// Brings every layer into the store, up to `parallel` at a time. Layers that are there, or that another process has
 /// just brought, are not opened. On the first failure the others are abandoned through `abandon` (may be empty) and the
 /// first error is returned.

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/error_format.h"
+#include "base/json_nesting.h"
 #include "base/units.h"
 
 namespace hull::store {
@@ -66,24 +67,7 @@ struct Scanner {
   }
 };
 
-bool bounded_depth(std::string_view text) {
-  int depth = 0;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (in_string) {
-      if (c == '\\') ++i;
-      if (c == '"') in_string = false;
-    } else if (c == '"') {
-      in_string = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxDepth) return false;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return true;
-}
+bool bounded_depth(std::string_view text) { return json_nests_within(text, kMaxDepth); }
 
 std::string string_member(const Json& object, const char* key) {
   const auto it = object.find(key);

@@ -106,13 +106,7 @@ Result<PullOutcome> pull_from(const std::shared_ptr<RegistrySession>& session, I
   std::vector<LayerJob> jobs;
   for (size_t i = 0; i < manifest.layers.size(); ++i) {
     const oci::Descriptor& blob = manifest.layers[i];
-    LayerJob job;
-    job.label = blob.digest.short_hex();
-    job.diff_id = config.diff_ids[i];
-    TRY_ASSIGN(job.compression, compression_of_media_type(blob.media_type));
-    job.blob_digest = blob.digest;
-    job.blob_size = static_cast<uint64_t>(blob.size);
-    job.media_type = blob.media_type;
+    TRY_ASSIGN(LayerJob job, layer_job(blob, config.diff_ids[i]));
     job.repository = ref.registry + "/" + ref.repository;
     job.open = [session, &ref, &progress, blob, given_up, label = job.label]() -> Result<std::unique_ptr<ByteSource>> {
       const auto total = static_cast<uint64_t>(blob.size);
