@@ -97,7 +97,9 @@ std::string stats_document(const Machine& machine) {
 /// The main thread's work while the machine runs: signals, the control socket, the end.
 class MainLoop {
  public:
-  MainLoop(Machine& machine, int signals) : machine_(machine), signals_(signals) {}
+  /// `balloon` may be null.
+  MainLoop(Machine& machine, BalloonDevice* balloon, int signals)
+      : machine_(machine), balloon_(balloon), signals_(signals) {}
 
   /// Before the jail, which takes the file system away.
   Result<void> prepare(const MachineConfig& config) {
@@ -120,8 +122,10 @@ class MainLoop {
       control_->tell("power-button");
     };
     handlers.stats = [this] { return stats_document(machine_); };
-    handlers.set_balloon = [](uint64_t) -> Result<void> {
-      return errorf(ErrorKind::kConflict, "this machine has no balloon");
+    handlers.set_balloon = [this](uint64_t bytes) -> Result<void> {
+      if (balloon_ == nullptr) return errorf(ErrorKind::kConflict, "this machine has no balloon");
+      balloon_->set_target_bytes(bytes);
+      return {};
     };
     TRY_ASSIGN(control_, ControlServer::listen(config.api_socket, epoll_.get(), std::move(handlers)));
     return {};
@@ -155,6 +159,7 @@ class MainLoop {
   }
 
   Machine& machine_;
+  BalloonDevice* balloon_;
   int signals_;
   UniqueFd epoll_;
   std::optional<ControlServer> control_;
@@ -224,10 +229,9 @@ int run_machine(const MachineConfig& config) {
   Result<std::unique_ptr<Machine>> made = Machine::create(config, std::move(kvm).value());
   if (!made.ok()) return fail(exit_code(made.error()), made.error().message());
   Machine& machine = **made;
-  if (const Result<void> added = add_virtio_devices(machine, config); !added.ok()) {
-    return fail(exit_code(added.error()), added.error().message());
-  }
-  MainLoop loop(machine, signals->get());
+  const Result<BalloonDevice*> added = add_virtio_devices(machine, config);
+  if (!added.ok()) return fail(exit_code(added.error()), added.error().message());
+  MainLoop loop(machine, *added, signals->get());
   if (const Result<void> prepared = loop.prepare(config); !prepared.ok()) {
     return fail(exit_code(prepared.error()), prepared.error().message());
   }

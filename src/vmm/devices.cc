@@ -31,14 +31,21 @@ Result<void> add_each(Machine& machine, std::string_view list, const std::vector
 }  // namespace
 
 /// Disks first: their order is that of /dev/vda and the following.
-Result<void> add_virtio_devices(Machine& machine, const MachineConfig& config) {
+Result<BalloonDevice*> add_virtio_devices(Machine& machine, const MachineConfig& config) {
+  if (!config.pmem.empty()) {
+    return errorf(ErrorKind::kUnsupported, "pmem: hull-vmm has no persistent memory yet; give the file as a disk");
+  }
   const auto disk = [](const DiskConfig& wanted) { return BlockDevice::create(wanted); };
   TRY(add_each(machine, "disks", config.disks, disk));
   TRY(add_each(machine, "nets", config.nets, NetDevice::create));
   TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
-  return {};
+  if (!config.balloon) return nullptr;
+  auto device = std::make_unique<BalloonDevice>();
+  BalloonDevice* const balloon = device.get();
+  TRY(machine.add_device(std::move(device)));
+  return balloon;
 }
 
 }  // namespace hull::vmm

@@ -68,7 +68,7 @@ class Machines : public testing::Test {
       ADD_FAILURE() << machine.error().message();
       return nullptr;
     }
-    const Result<void> added = add_virtio_devices(**machine, config);
+    const Result<BalloonDevice*> added = add_virtio_devices(**machine, config);
     EXPECT_TRUE(added.ok()) << (added.ok() ? "" : added.error().message());
     return std::move(machine).value();
   }
