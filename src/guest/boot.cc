@@ -6,7 +6,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <cstring>
+#include <optional>
+#include <set>
 
 #include "base/error_format.h"
 #include "base/log.h"
@@ -72,15 +75,47 @@ Result<void> load_module(const std::string& name) {
   return {};
 }
 
+/// The ids of the virtio devices that are there ("/sys/bus/virtio/devices/virtio0/device" holds "0x0001").
+std::set<std::string> virtio_devices() {
+  std::set<std::string> ids;
+  for (int number = 0; number < 64; ++number) {
+    const auto id = sys::read_file(fmt::format("/sys/bus/virtio/devices/virtio{}/device", number), 64);
+    if (id.ok()) ids.insert(std::to_string(std::strtoul(id->c_str(), nullptr, 16)));
+  }
+  return ids;
+}
+
+/// One line of the order: "<name>.ko", or "<name>.ko ID..." for a module that only machines with one of these virtio
+/// devices need. Loading costs time and memory.
+void load_line(std::string_view line, std::optional<std::set<std::string>>* devices) {
+  const std::string_view name = line.substr(0, line.find(' '));
+  if (name.empty() || name.find('/') != std::string_view::npos) return;
+  bool wanted = name.size() == line.size();
+  // The transport, which finds the devices, comes before the first of these lines.
+  if (!wanted && !devices->has_value()) *devices = virtio_devices();
+  for (std::string_view rest = line.substr(name.size()); !wanted && !rest.empty();) {
+    rest.remove_prefix(1);
+    const std::string_view id = rest.substr(0, rest.find(' '));
+    wanted = (*devices)->contains(std::string(id));
+    rest.remove_prefix(id.size());
+  }
+  if (wanted) {
+    complain(load_module(std::string(name)));
+  } else {
+    ::unlink(fmt::format("/modules/{}", name).c_str());
+  }
+}
+
 void load_modules() {
   const auto order = sys::read_file("/modules/order", 64 << 10);
   if (!order.ok()) return;
   std::string_view rest = *order;
+  std::optional<std::set<std::string>> devices;
   while (!rest.empty()) {
     const size_t end = rest.find('\n');
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(end == std::string_view::npos ? rest.size() : end + 1);
-    if (!line.empty() && line.find('/') == std::string_view::npos) complain(load_module(std::string(line)));
+    load_line(line, &devices);
   }
 }
 

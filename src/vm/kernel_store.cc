@@ -98,6 +98,7 @@ std::string manifest_json(const GuestKernel& kernel) {
     w.member("guest_bytes", kernel.guest_bytes);
     w.member("guest_mtime_ns", kernel.guest_mtime_ns);
     w.member("modules", kernel.modules);
+    w.member("module_devices", kernel.module_devices);
   });
   return std::move(w).take() + "\n";
 }
@@ -117,12 +118,14 @@ Result<GuestKernel> parse_manifest(std::string_view text, const std::string& fol
     if (key == "guest_bytes") return r.value(kernel.guest_bytes);
     if (key == "guest_mtime_ns") return r.value(kernel.guest_mtime_ns);
     if (key == "modules") return r.value(kernel.modules);
+    if (key == "module_devices") return r.value(kernel.module_devices);
     return false;
   });
   TRY(r.finish());
   if (initramfs.empty() || initramfs.find('/') != std::string::npos || initramfs.starts_with('.')) {
     return Error(ErrorKind::kCorrupt, "initramfs: expected a file name");
   }
+  kernel.module_devices.resize(kernel.modules.size());
   kernel.name = name;
   kernel.folder = folder + "/" + name;
   kernel.vmlinux = kernel.folder + "/vmlinux";

@@ -17,9 +17,10 @@ struct GuestKernel {
   std::string vmlinux;    ///< uncompressed ELF file with a PVH entry
   std::string initramfs;  ///< hull-guest as /init, modules below /modules in the order of /modules/order
   bool is_default = false;
-  std::string source;                ///< what it was installed from, as the user named it
-  std::string installed;             ///< RFC 3339
-  std::vector<std::string> modules;  ///< in the initramfs, in loading order, without ".ko"
+  std::string source;                       ///< what it was installed from, as the user named it
+  std::string installed;                    ///< RFC 3339
+  std::vector<std::string> modules;         ///< in the initramfs, in loading order, without ".ko"
+  std::vector<std::string> module_devices;  ///< of each, the virtio devices that it is for; "" is all machines
   uint64_t vmlinux_bytes = 0;
   uint64_t initramfs_bytes = 0;             ///< as stored
   uint64_t initramfs_compressed_bytes = 0;  ///< what it takes compressed

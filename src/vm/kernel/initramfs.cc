@@ -27,7 +27,9 @@ std::string make_initramfs(std::string_view guest, const std::vector<GuestModule
   for (const char* folder : {"dev", "proc", "sys", "run", "modules"}) archive.add_folder(folder, 0755);
   archive.add_character_device("dev/console", 0600, 5, 1);
   std::string order;
-  for (const GuestModule& module : modules) order += module.name + ".ko\n";
+  for (const GuestModule& module : modules) {
+    order += module.name + ".ko" + (module.devices.empty() ? "" : " " + module.devices) + "\n";
+  }
   archive.add_file("modules/order", 0444, order);
   for (const GuestModule& module : modules) archive.add_file("modules/" + module.name + ".ko", 0444, module.content);
   archive.add_file("init", 0755, guest);

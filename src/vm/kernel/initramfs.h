@@ -35,9 +35,12 @@ class CpioWriter {
 struct GuestModule {
   std::string name;
   std::string content;
+  /// Only with one of these virtio devices (their ids, in decimal, separated by blanks); "" is always.
+  std::string devices = {};
 };
-/// `guest` is hull-guest's file. /init, /modules/<name>.ko, /modules/order with a line "<name>.ko" for each in the
-/// given order, /dev/console (the kernel opens it for init before anything is mounted), and folders to mount on.
+/// `guest` is hull-guest's file. /init, /modules/<name>.ko, /modules/order with a line "<name>.ko" or
+/// "<name>.ko ID..." for each in the given order, /dev/console (the kernel opens it for init before anything is
+/// mounted), and folders to mount on.
 std::string make_initramfs(std::string_view guest, const std::vector<GuestModule>& modules);
 
 }  // namespace hull::vm

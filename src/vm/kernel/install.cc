@@ -139,11 +139,16 @@ Result<void> put_in_place(const std::string& ready, const std::string& place) {
 
 Result<std::vector<GuestModule>> stored_modules(const GuestKernel& kernel) {
   std::vector<GuestModule> modules;
-  for (const std::string& name : kernel.modules) {
+  for (size_t i = 0; i < kernel.modules.size(); ++i) {
+    const std::string& name = kernel.modules[i];
+    const std::string& devices = kernel.module_devices[i];
+    if (devices.find_first_not_of("0123456789 ") != std::string::npos) {
+      return errorf(ErrorKind::kCorrupt, "devices \"{}\" in the manifest", devices);
+    }
     if (module_of_path(name + ".ko") != name) return errorf(ErrorKind::kCorrupt, "module \"{}\" in the manifest", name);
     TRY_ASSIGN(std::string content,
                sys::read_file(fmt::format("{}/modules/{}.ko", kernel.folder, name), kMostModuleBytes));
-    modules.push_back({name, std::move(content)});
+    modules.push_back({name, std::move(content), devices});
   }
   return modules;
 }
@@ -194,6 +199,7 @@ Result<GuestKernel> install_kernel(const InstallRequest& request) {
   for (const GuestModule& module : selection->modules) {
     TRY(sys::replace_file(fmt::format("{}/modules/{}.ko", made.path(), module.name), module.content, 0600, false));
     kernel.modules.push_back(module.name);
+    kernel.module_devices.push_back(module.devices);
   }
   TRY(write_initramfs(made.path(), guest, selection->modules, &kernel));
   kernel.source = source.label;

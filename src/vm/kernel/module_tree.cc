@@ -18,22 +18,24 @@ namespace {
 constexpr size_t kMostModules = 100000;
 constexpr int kMostDepth = 16;
 
+// virtio 1.2, chapter 5.
+constexpr int kNet = 1, kBlock = 2, kEntropy = 4, kBalloon = 5, kSocket = 19, kFileSystem = 26, kPmem = 27;
+
 constexpr WantedModule kWanted[] = {
-    {"virtio", true, "virtual devices"},
-    {"virtio_mmio", true, "virtual devices"},
-    {"virtio_blk", true, "disks, which hold the image"},
-    {"virtio_net", true, "the network"},
-    {"vmw_vsock_virtio_transport", true, "the connection to the host"},
-    {"erofs", true, "the image's layers"},
-    {"overlay", true, "a writable root over the image's layers"},
-    {"ext4", true, "the writable disk"},
-    {"fuse", true, "volumes"},
-    {"virtiofs", true, "volumes"},
-    {"virtio_balloon", false, "giving memory back to the host"},
-    {"virtio_rng", false, "random numbers from the host"},
-    {"virtio_pci", false, "virtual devices on PCI"},
-    {"virtio_pmem", false, "disks mapped as memory"},
-    {"nd_pmem", false, "disks mapped as memory"},
+    {"virtio", true, 0, "virtual devices"},
+    {"virtio_mmio", true, 0, "virtual devices"},
+    {"virtio_blk", true, kBlock, "disks, which hold the image"},
+    {"virtio_net", true, kNet, "the network"},
+    {"vmw_vsock_virtio_transport", true, kSocket, "the connection to the host"},
+    {"erofs", true, kBlock, "the image's layers"},
+    {"overlay", true, kBlock, "a writable root over the image's layers"},
+    {"ext4", true, kBlock, "the writable disk"},
+    {"fuse", true, kFileSystem, "volumes"},
+    {"virtiofs", true, kFileSystem, "volumes"},
+    {"virtio_balloon", false, kBalloon, "giving memory back to the host"},
+    {"virtio_rng", false, kEntropy, "random numbers from the host"},
+    {"virtio_pmem", false, kPmem, "disks mapped as memory"},
+    {"nd_pmem", false, kPmem, "disks mapped as memory"},
 };
 
 struct CloseFolder {
@@ -72,8 +74,9 @@ class Selector {
       : tree_(tree), version_(version), drop_signatures_(drop_signatures) {}
 
   /// `for_whom` is what asked for it, for the error.
-  Result<void> add(const std::string& name, std::string_view for_whom) {
-    if (done_.contains(name) || tree_.is_builtin(name)) return {};
+  Result<void> add(const std::string& name, std::string_view for_whom, int device) {
+    if (tree_.is_builtin(name)) return {};
+    if (done_.contains(name)) return also_for(name, device);
     if (!open_.insert(name).second) {
       return errorf(ErrorKind::kInvalid, "the modules depend on each other in a circle through {}", name);
     }
@@ -88,26 +91,44 @@ class Selector {
       return errorf(ErrorKind::kInvalid, "module {} is of another kernel: \"{:.80}\", and the kernel is {}", name,
                     info->vermagic, version_);
     }
-    for (const std::string& needed : info->depends) TRY(add(needed, name));
+    for (const std::string& needed : info->depends) TRY(add(needed, name, device));
     for (const std::string& wished : info->soft) {
-      if (tree_.has(wished) && !open_.contains(wished)) TRY(add(wished, name));
+      if (tree_.has(wished) && !open_.contains(wished)) TRY(add(wished, name, device));
     }
     auto slim = slim_module(file, drop_signatures_);
     if (!slim.ok()) return std::move(slim.error()).context("module " + name);
     open_.erase(name);
-    done_.insert(name);
+    done_.emplace(name, modules_.size());
     modules_.push_back({name, *std::move(slim)});
+    devices_.push_back({device});
+    depends_.push_back(std::move(info->depends));
     return {};
   }
 
-  std::vector<GuestModule> take() { return std::move(modules_); }
+  std::vector<GuestModule> take() {
+    for (size_t i = 0; i < modules_.size(); ++i) {
+      if (!devices_[i].contains(0)) modules_[i].devices = fmt::format("{}", fmt::join(devices_[i], " "));
+    }
+    return std::move(modules_);
+  }
 
  private:
+  /// Another device needs it, and so what it depends on.
+  Result<void> also_for(const std::string& name, int device) {
+    const auto found = done_.find(name);
+    if (found == done_.end() || !devices_[found->second].insert(device).second) return {};
+    for (const std::string& needed : depends_[found->second]) TRY(also_for(needed, device));
+    return {};
+  }
+
   const ModuleTree& tree_;
   std::string_view version_;
   bool drop_signatures_;
-  std::set<std::string> done_, open_;
+  std::map<std::string, size_t> done_;  // to its place below
+  std::set<std::string> open_;
   std::vector<GuestModule> modules_;
+  std::vector<std::set<int>> devices_;
+  std::vector<std::vector<std::string>> depends_;
 };
 
 }  // namespace
@@ -180,7 +201,7 @@ Result<Selection> select_modules(const ModuleTree& tree, std::span<const WantedM
       }
       selection.missing.push_back(name);
     } else {
-      TRY(selector.add(name, "a virtual machine"));
+      TRY(selector.add(name, "a virtual machine", one.device));
     }
   }
   selection.modules = selector.take();

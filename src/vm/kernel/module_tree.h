@@ -41,6 +41,7 @@ class ModuleTree {
 struct WantedModule {
   const char* name;
   bool required;
+  int device;        ///< the virtio device (its id, virtio 1.2 chapter 5) without which it is not loaded; 0: always
   const char* what;  ///< for the error: what can't be done without it
 };
 std::span<const WantedModule> wanted_modules();

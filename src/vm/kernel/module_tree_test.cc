@@ -53,10 +53,15 @@ TEST_F(Modules, ComeAfterWhatTheyDependOn) {
   const auto tree = ModuleTree::open(folder_);
   ASSERT_TRUE(tree.ok()) << tree.error().message();
   const WantedModule wanted[] = {
-      {"virtio_net", true, "x"}, {"virtio", true, "x"}, {"ext4", true, "x"}, {"virtio_rng", false, "x"}};
+      {"virtio_net", true, 1, "x"}, {"virtio", true, 0, "x"}, {"ext4", true, 2, "x"}, {"virtio_rng", false, 4, "x"}};
   const auto selection = select_modules(*tree, wanted, "6.1", true);
   ASSERT_TRUE(selection.ok()) << selection.error().message();
   EXPECT_THAT(names(*selection), ElementsAre("virtio_ring", "virtio", "failover", "virtio_net"));
+  // What virtio itself needs is always loaded, the rest with a network device only.
+  EXPECT_EQ(selection->modules[0].devices, "");
+  EXPECT_EQ(selection->modules[1].devices, "");
+  EXPECT_EQ(selection->modules[2].devices, "1");
+  EXPECT_EQ(selection->modules[3].devices, "1");
   EXPECT_THAT(selection->builtin, ElementsAre("ext4"));
   EXPECT_THAT(selection->missing, ElementsAre("virtio_rng"));
 }
@@ -72,12 +77,12 @@ TEST_F(Modules, ReadsCompressedOnes) {
 TEST_F(Modules, NamesTheOneThatIsMissing) {
   module("virtio.ko", "virtio", "virtio_ring");
   const auto tree = ModuleTree::open(folder_);
-  const WantedModule needs[] = {{"virtio", true, "virtual devices"}};
+  const WantedModule needs[] = {{"virtio", true, 0, "virtual devices"}};
   const auto dependency = select_modules(*tree, needs, "6.1", true);
   ASSERT_FALSE(dependency.ok());
   EXPECT_EQ(dependency.error().kind(), ErrorKind::kUnsupported);
   EXPECT_THAT(dependency.error().message(), HasSubstr("module virtio_ring, which virtio needs"));
-  const WantedModule absent[] = {{"erofs", true, "the image's layers"}};
+  const WantedModule absent[] = {{"erofs", true, 0, "the image's layers"}};
   const auto missing = select_modules(*tree, absent, "6.1", true);
   ASSERT_FALSE(missing.ok());
   EXPECT_THAT(missing.error().message(), HasSubstr("no module erofs"));
@@ -91,7 +96,7 @@ TEST_F(Modules, OfAnotherKernelOrInACircleAreErrors) {
   write("d.ko", "no module");
   const auto tree = ModuleTree::open(folder_);
   const auto select = [&](const char* name) {
-    const WantedModule one[] = {{name, true, "x"}};
+    const WantedModule one[] = {{name, true, 0, "x"}};
     const auto selection = select_modules(*tree, one, "6.1", true);
     return selection.ok() ? std::string() : selection.error().message();
   };

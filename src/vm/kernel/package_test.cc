@@ -157,8 +157,8 @@ TEST_F(Package, TheNewestOfAFolder) {
 }
 
 TEST(Initramfs, BusyboxReadsIt) {
-  const std::string archive = make_initramfs("guest", {{"virtio", "first"}, {"erofs", "second!"}});
-  EXPECT_EQ(archive, make_initramfs("guest", {{"virtio", "first"}, {"erofs", "second!"}}));
+  const std::string archive = make_initramfs("guest", {{"virtio", "first"}, {"erofs", "second!", "2 26"}});
+  EXPECT_EQ(archive, make_initramfs("guest", {{"virtio", "first"}, {"erofs", "second!", "2 26"}}));
   EXPECT_EQ(archive.size() % 512, 0U);
   std::string name = testing::TempDir() + "initramfs-XXXXXX";
   const UniqueFd file(::mkostemp(name.data(), O_CLOEXEC));
@@ -170,7 +170,7 @@ TEST(Initramfs, BusyboxReadsIt) {
   ASSERT_TRUE(listed.ok()) << listed.error().message();
   EXPECT_THAT(*listed, testing::ContainsRegex("-rwxr-xr-x 0/0 +5 1970-01-01 00:00:00 init"));
   EXPECT_THAT(*listed, testing::ContainsRegex("crw------- 0/0 .* dev/console"));
-  EXPECT_THAT(*order, HasSubstr("virtio.ko\nerofs.ko"));
+  EXPECT_THAT(*order, HasSubstr("virtio.ko\nerofs.ko 2 26"));
   EXPECT_THAT(*module, HasSubstr("second!"));
 }
 

@@ -60,8 +60,24 @@ double now_ms() {
   return static_cast<double>(now.tv_sec) * 1e3 + static_cast<double>(now.tv_nsec) / 1e6;
 }
 
+/// Whether there is one of the virtio devices whose ids follow a module's name in its line.
+bool has_device(const std::vector<std::string>& words) {
+  bool found = words.size() == 1;
+  DIR* folder = found ? nullptr : ::opendir("/sys/bus/virtio/devices");
+  while (const dirent* entry = folder == nullptr ? nullptr : ::readdir(folder)) {
+    const std::string device = slurp(std::string("/sys/bus/virtio/devices/") + entry->d_name + "/device");
+    const std::string id = std::to_string(std::strtol(device.c_str(), nullptr, 0));
+    for (size_t i = 1; i < words.size(); ++i) found = found || id == words[i];
+  }
+  if (folder != nullptr) ::closedir(folder);
+  return found;
+}
+
 void load_modules() {
-  for (const std::string& name : split(slurp("/modules/order"), '\n')) {
+  for (const std::string& line : split(slurp("/modules/order"), '\n')) {
+    const std::vector<std::string> words = split(line, ' ');
+    const std::string& name = words[0];
+    if (!has_device(words)) continue;
     const int fd = ::open(("/modules/" + name).c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0 || ::syscall(SYS_finit_module, fd, "", 0) != 0) say("test-guest: module %s: %m\n", name.c_str());
     ::close(fd);
