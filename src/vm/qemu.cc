@@ -78,8 +78,9 @@ class Arguments {
   void machine() {
     out_.insert(out_.end(), {"-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"});
     // acpi announces the devices to kernels without virtio_mmio.device=; pit and pic are what the kernel calibrates its
-    // local timer with; without a real-time clock the kernel waits a whole second for one to answer.
-    add("-M", "microvm,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on,pcie=off,usb=off,memory-backend=memory");
+    // local timer with. A real-time clock would save the second that the kernel waits for one to answer, but with it
+    // some boots stop for ever after the PCI probe.
+    add("-M", "microvm,acpi=on,pit=on,pic=on,rtc=off,isa-serial=on,pcie=off,usb=off,memory-backend=memory");
     if (plan_.use_kvm) {
       add("-accel", "kvm");
       add("-cpu", "host");

@@ -6,6 +6,7 @@
 """
 
 import base64
+import hashlib
 import os
 import pathlib
 import re
@@ -25,7 +26,9 @@ COMMAND_LINE = ("console=ttyS0 quiet tsc=reliable no_timer_check i8042.noaux i80
                 "8250.nr_uarts=2 cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on mitigations=off "
                 "panic=-1 reboot=t")
 
-# Commands come one a line as base64 on the second port; each is answered with "HULL <exit code> <base64>".
+# Commands come one a line on the second port: number, MD5 sum, base64. A busy machine loses bytes of a serial line now and
+# then: what came is told ("HULL got") or asked for again, and no number is executed twice. The answer to each is
+# "HULL <exit code> <base64>".
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=dumb
 /bin/busybox --install -s /bin
@@ -43,7 +46,13 @@ for module in $(cat /modules/order); do insmod /modules/$module.ko || echo "insm
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "HULL ready" >&3
-while read -r line <&3; do
+last=
+while read -r number sum line <&3; do
+  [ -n "$number" ] || continue
+  [ "$(echo "$line" | md5sum | cut -c1-32)" = "$sum" ] || { echo "HULL again" >&3; continue; }
+  echo "HULL got" >&3
+  [ "$number" != "$last" ] || continue
+  last=$number
   echo "$line" | base64 -d > /tmp/.command
   sh /tmp/.command > /tmp/.output 2>&1 < /dev/null
   code=$?
@@ -70,6 +79,7 @@ class Bed:
 
     def __init__(self, files=None, modules=(), cpus=2, memory_mib=2048, boot_timeout=120, kernel=None):
         self.kernel = kernel or cloud_kernel()
+        self.number = 0
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hull-bed."))
         self.console = self.folder / "console.log"
         self.buffer = b""
@@ -129,13 +139,38 @@ class Bed:
 
     def run(self, command, timeout=60, check=False):
         """Runs a shell command inside; (exit code, output of both streams)."""
-        self.process.stdin.write(base64.b64encode(command.encode()) + b"\n")
-        self.process.stdin.flush()
-        fields = self.read_line(timeout).split(" ", 2)
+        fields = self.exchange(base64.b64encode(command.encode()) + b"\n", time.monotonic() + timeout)
         code, output = int(fields[1]), base64.b64decode(fields[2]).decode(errors="replace")
         if check and code != 0:
             raise BedError(f"{command}: exit code {code}\n{output}")
         return code, output
+
+    def exchange(self, text, end):
+        """The words of the answer to one command, which is sent until it has arrived whole."""
+        self.number += 1
+        line = b"\n%d %s %s" % (self.number, hashlib.md5(text).hexdigest().encode(), text)
+        arrived = False
+        self.send(line)
+        while True:
+            left = max(1, end - time.monotonic())
+            try:
+                fields = self.read_line(left if arrived else min(15, left)).split(" ", 2)
+            except BedError:
+                if arrived or time.monotonic() >= end:
+                    raise
+                self.send(line)
+                continue
+            if fields[1] == "got":
+                arrived = True
+            elif fields[1] == "again":
+                arrived = False
+                self.send(line)
+            else:
+                return fields
+
+    def send(self, line):
+        self.process.stdin.write(line)
+        self.process.stdin.flush()
 
     def last_lines(self, count=30):
         if not self.console.exists():
