@@ -152,36 +152,14 @@ bool JsonReader::hex4(unsigned& out) {
 /// Stands behind the backslash; appends what the escape means.
 bool JsonReader::decode_escape(std::string& out) {
   if (at_ == end_) return false;
-  switch (*at_++) {
-    case '"':
-      out.push_back('"');
-      return true;
-    case '\\':
-      out.push_back('\\');
-      return true;
-    case '/':
-      out.push_back('/');
-      return true;
-    case 'b':
-      out.push_back('\b');
-      return true;
-    case 'f':
-      out.push_back('\f');
-      return true;
-    case 'n':
-      out.push_back('\n');
-      return true;
-    case 'r':
-      out.push_back('\r');
-      return true;
-    case 't':
-      out.push_back('\t');
-      return true;
-    case 'u':
-      break;
-    default:
-      return false;
+  constexpr std::string_view kLetters = "\"\\/bfnrt";
+  constexpr std::string_view kMeanings = "\"\\/\b\f\n\r\t";
+  const char letter = *at_++;
+  if (const size_t found = kLetters.find(letter); found != std::string_view::npos) {
+    out.push_back(kMeanings[found]);
+    return true;
   }
+  if (letter != 'u') return false;
   unsigned code = 0;
   if (!hex4(code)) return false;
   if (code >= 0xdc00 && code <= 0xdfff) return false;
