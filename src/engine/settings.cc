@@ -86,8 +86,8 @@ struct Section {
   std::vector<Key> keys;
 };
 
-/// What hull-images reads: its values are checked there, here a key must only not be a typing error. A table in
-/// [registry] is one registry's.
+/// What hull-images and hulld read: its values are checked there, here a key must only not be a typing error. A table
+/// in [registry] is one registry's, in [api] one client's.
 struct ForeignSection {
   std::string_view name;
   std::vector<std::string_view> keys;
@@ -98,6 +98,10 @@ const std::vector<ForeignSection>& foreign_sections() {
       {"registry",
        {"default", "parallel_layers", "parallel_ranges", "retries", "stall_timeout"},
        {"insecure", "mirrors", "ca", "client_cert", "client_key"}},
+      {"api",
+       {"hosts", "group", "mode", "plain_tcp", "tls_ca", "tls_cert", "tls_key", "audit_log", "audit_reads",
+        "max_connections", "max_connections_per_user"},
+       {"role", "labels"}},
       {"limits", {"max_layer_bytes", "max_image_bytes", "max_ratio", "max_entries"}, {}}};
   return sections;
 }

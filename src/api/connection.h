@@ -1,0 +1,56 @@
+#pragma once
+// One connection: requests, one after the other, until the client closes it or is silent for long. Runs in a process
+// of its own.
+
+#include <chrono>
+#include <memory>
+#include <optional>
+
+#include "api/access.h"
+#include "api/audit.h"
+#include "api/request.h"
+#include "api/router.h"
+#include "api/stream.h"
+
+namespace hull::api {
+
+struct ConnectionLimits {
+  int head_timeout_ms = 30'000;   // from the first byte of a request to the end of its head
+  int body_timeout_ms = 60'000;   // silence in the middle of a body
+  int idle_timeout_ms = 300'000;  // between two requests
+};
+
+class Connection {
+ public:
+  /// `loopback_only`: the Host header has to name this machine (a web page that a browser shows must not reach a
+  /// plain TCP port by a name of its own). `known`: an error that answers every request, of a client that has no role.
+  Connection(Stream& stream, Principal who, Session& session, const Router& router, AuditLog* audit,
+             ConnectionLimits limits, bool loopback_only, Result<void> known);
+  void serve();
+
+ private:
+  Result<size_t> receive(char* data, size_t size);
+  bool await_request();
+  /// False: the connection is of no further use.
+  bool answer();
+  Result<void> dispatch(Request& request, Response& response);
+  bool refuse(int status, std::string_view message);
+  bool host_is_local() const;
+  void record(const Request& request, const Response& response, const Result<void>& outcome);
+
+  Stream& stream_;
+  const Principal who_;
+  Session& session_;
+  const Router& router_;
+  AuditLog* const audit_;
+  const ConnectionLimits limits_;
+  const bool loopback_only_;
+  const Result<void> known_;
+  HttpReader reader_;
+  const Route* route_ = nullptr;
+  bool recorded_ = false;
+  /// When the head that is being read has to be complete; nothing while a body is.
+  std::optional<std::chrono::steady_clock::time_point> head_deadline_;
+};
+
+}  // namespace hull::api

@@ -1,0 +1,16 @@
+#pragma once
+// The tables of routes, one for each routes_TOPIC.cc. A new topic is declared here and listed in route_tables().
+
+#include <span>
+#include <vector>
+
+#include "api/router.h"
+
+namespace hull::api {
+
+std::span<const Route> system_routes();
+std::span<const Route> container_routes();
+
+inline std::vector<std::span<const Route>> route_tables() { return {system_routes(), container_routes()}; }
+
+}  // namespace hull::api

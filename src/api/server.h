@@ -1,0 +1,56 @@
+#pragma once
+// The process that accepts connections. It has one thread, parses nothing that a client sends, opens no engine, and
+// starts one process for each connection: a request can harm its own connection only.
+
+#include <sys/types.h>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "api/settings.h"
+#include "api/tls.h"
+#include "base/unique_fd.h"
+#include "engine/engine.h"
+
+namespace hull::api {
+
+class Server {
+ public:
+  Server(ApiSettings api, engine::Settings engine) : api_(std::move(api)), engine_(std::move(engine)) {}
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  /// Takes over the sockets of systemd (sd_listen_fds(3)) or makes those of the settings, and tells systemd.
+  Result<void> open();
+  /// Until SIGTERM or SIGINT; then connections are ended, workloads are not. SIGHUP reads the settings again.
+  Result<void> serve();
+
+ private:
+  struct Listener {
+    UniqueFd fd;
+    bool is_unix = true;
+    bool tls = false;
+    std::string made_path;  // a socket that this process made, to be removed at the end
+  };
+  Result<Listener> listen_unix(const Address& address);
+  Result<Listener> listen_tcp(const Address& address);
+  Result<void> adopt(int fd);
+  Result<void> take_inherited();
+  void accept_from(const Listener& listener);
+  void reap();
+  void reload();
+  void end_connections();
+  [[noreturn]] void run_connection(UniqueFd socket, const Listener& listener, uid_t uid);
+
+  ApiSettings api_;
+  engine::Settings engine_;
+  TlsContext tls_;
+  std::vector<Listener> listeners_;
+  UniqueFd signals_;
+  std::map<pid_t, uid_t> connections_;
+  std::map<uid_t, int> per_user_;
+};
+
+}  // namespace hull::api
