@@ -67,6 +67,7 @@ constexpr const Command* kCommands[] = {
     &kNetworkInspect,
     &kNetworkList,
     // The whole
+    &kEvents,
     &kSystemCheck,
     &kSystemDf,
     &kSystemPrune,
@@ -127,8 +128,8 @@ constexpr Flag kGlobal[] = {
 constexpr std::span<const Flag> kGlobalTables[] = {kGlobal};
 
 /// Docker's commands that Hull does not have yet, so that nobody searches for a typing mistake.
-constexpr std::string_view kLater[] = {"build",  "buildx", "commit", "compose", "cp",     "diff",    "events",
-                                       "export", "rename", "search", "swarm",   "update", "service", "stack"};
+constexpr std::string_view kLater[] = {"build",  "buildx", "commit", "compose", "cp",      "diff", "export",
+                                       "rename", "search", "swarm",  "update",  "service", "stack"};
 
 int refuse_flags(Context& context, const Command* command, const Error& error) {
   context.report(error);

@@ -9,8 +9,8 @@ namespace hull::cli {
 extern const Command kRun, kCreate, kCompare, kStart, kAttach, kExec;
 // cmd_lifecycle.cc
 extern const Command kStop, kRestart, kKill, kPause, kUnpause, kWait, kRemove, kContainerPrune;
-// cmd_list.cc, cmd_logs.cc, cmd_inspect.cc, cmd_stats.cc
-extern const Command kPs, kPort, kTop, kLogs, kInspect, kContainerInspect, kStats;
+// cmd_events.cc, cmd_list.cc, cmd_logs.cc, cmd_inspect.cc, cmd_stats.cc
+extern const Command kEvents, kPs, kPort, kTop, kLogs, kInspect, kContainerInspect, kStats;
 // cmd_images.cc
 extern const Command kImages, kImageInspect, kHistory, kRemoveImage, kTag, kImagePrune;
 // cmd_volume.cc, cmd_network.cc

@@ -52,6 +52,7 @@ class FakeImages : public store::ImageStore {
   Result<std::vector<std::string>> lower_dirs(const store::Image&) override { return std::vector<std::string>(); }
   Result<std::vector<std::string>> layer_blobs(const store::Image&) override { return std::vector<std::string>(); }
   void set_layer_verifier(LayerVerifier) override {}
+  void set_observer(Observer) override {}
   Result<Usage> usage() override { return Usage(); }
   Result<store::CheckReport> check(bool, bool) override { return store::CheckReport(); }
 };
@@ -67,6 +68,8 @@ class FakeEngine : public engine::Engine {
   engine::LogOptions log_options;
   std::map<std::string, std::string> documents;  // name: inspect JSON
   std::optional<Error> start_failure;
+  std::vector<engine::Event> happened;
+  engine::EventFilter event_filter;
   store::CheckReport check_report;
   int exit_code = 0;
   std::vector<std::string> notices;
@@ -179,6 +182,12 @@ class FakeEngine : public engine::Engine {
     calls.push_back(fmt::format("volume_prune {}", all));
     return store::PruneReport();
   }
+  Result<void> events(const engine::EventFilter& filter, const engine::EventSink& sink) override {
+    event_filter = filter;
+    for (const engine::Event& event : happened) TRY(sink(event));
+    return {};
+  }
+  void emit(const engine::Event& event) override { happened.push_back(event); }
   Result<engine::DiskUsage> disk_usage() override { return usage; }
   Result<store::CheckReport> check(bool, bool) override { return check_report; }
   Result<std::vector<engine::Check>> doctor() override { return checks; }

@@ -228,6 +228,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
         "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without "
         "swap.");
   }
+  emit_workload(row, "create");
   mark("write the workload");
   return created;
 }

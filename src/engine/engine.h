@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/unique_fd.h"
 #include "engine/config.h"
+#include "engine/events.h"
 #include "net/network.h"
 #include "store/image_store.h"
 
@@ -222,6 +223,12 @@ class Engine {
   virtual Result<Volume> volume_inspect(std::string_view name) = 0;
   virtual Result<void> volume_remove(std::string_view name, bool force) = 0;
   virtual Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) = 0;
+
+  // Events
+  /// What happened, and happens: see events.h. Returns at `until`, or when stop_fd says so, or with the sink's error.
+  virtual Result<void> events(const EventFilter& filter, const EventSink& sink) = 0;
+  /// Puts an event on record. Never fails: who is not told of a change has not undone it.
+  virtual void emit(const Event& event) = 0;
 
   // The whole
   virtual Result<DiskUsage> disk_usage() = 0;

@@ -59,6 +59,8 @@ class EngineImpl : public Engine {
   Result<Volume> volume_inspect(std::string_view name) override;
   Result<void> volume_remove(std::string_view name, bool force) override;
   Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) override;
+  Result<void> events(const EventFilter& filter, const EventSink& sink) override;
+  void emit(const Event& event) override;
   Result<DiskUsage> disk_usage() override;
   Result<store::CheckReport> check(bool deep, bool repair) override;
   Result<std::vector<Check>> doctor() override;
@@ -75,6 +77,16 @@ class EngineImpl : public Engine {
   }
   void mark(std::string step);
   void reset_clock() { last_mark_ = std::chrono::steady_clock::now(); }
+
+  // emit.cc
+  /// An event of a workload, with its labels, image and name, and what `extra` says.
+  void emit_workload(const WorkloadRow& row, std::string action, std::map<std::string, std::string> extra = {});
+  void emit_volume(const std::string& name, std::string action, std::map<std::string, std::string> extra = {});
+  /// A workload's volumes as they are mounted ("mount") and let go ("unmount").
+  void emit_mounts(const WorkloadRow& row, const Config& config);
+  void emit_unmounts(const WorkloadRow& row);
+  /// die, and oom before it.
+  void emit_end(const WorkloadRow& row, const ExitRecord& record);
 
   // create.cc
   Result<store::Image> resolve_image(const Config& config, PullPolicy pull);
@@ -140,6 +152,7 @@ class EngineImpl : public Engine {
 
   Settings settings_;
   Paths paths_;
+  EventLog events_;
   std::unique_ptr<store::ImageStore> images_;
   std::unique_ptr<Index> index_;
   std::optional<net::NetworkManager> network_;

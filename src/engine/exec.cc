@@ -226,7 +226,9 @@ Result<std::vector<std::vector<std::string>>> EngineImpl::top(std::string_view r
                                                               const std::vector<std::string>& ps_args) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
   TRY_ASSIGN([[maybe_unused]] const int pid, running_pid(row.id, "top"));
-  return driver(row.isolation).top(row.id, ps_args);
+  TRY_ASSIGN(auto table, driver(row.isolation).top(row.id, ps_args));
+  emit_workload(row, "top");
+  return table;
 }
 
 }  // namespace hull::engine

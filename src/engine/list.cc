@@ -199,6 +199,7 @@ Result<store::PruneReport> EngineImpl::prune(const std::multimap<std::string, st
     report.deleted.push_back(one.id);
     report.reclaimed += size;
   }
+  emit({"container", "prune", "", {{"reclaimed", std::to_string(report.reclaimed)}}});
   return report;
 }
 

@@ -56,9 +56,14 @@ std::string_view to_string(Status status) {
 EngineImpl::EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> images)
     : settings_(std::move(settings)),
       paths_{settings_.data_root, settings_.run_root},
+      events_(paths_.events()),
       images_(std::move(images)),
       container_driver_(make_container_driver(settings_, paths_)),
-      vm_driver_(make_vm_driver(settings_, paths_)) {}
+      vm_driver_(make_vm_driver(settings_, paths_)) {
+  images_->set_observer([this](std::string_view action, const std::string& id, const std::string& name) {
+    emit({"image", std::string(action), id, {{"name", name}}});
+  });
+}
 
 Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
   store::StorePaths paths;

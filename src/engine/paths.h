@@ -11,6 +11,7 @@ struct Paths {
   std::string run;   // of this boot
 
   std::string index() const { return data + "/engine.db"; }
+  std::string events() const { return data + "/events"; }
   std::string workloads() const { return data + "/workloads"; }
   std::string runs() const { return run + "/workloads"; }
   /// One file for each change that is under way; see transition.h.

@@ -318,6 +318,9 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     TRY(send_message(control.get(), started));
     auto opened = driver(row.isolation).start(row.id);
     if (!opened.ok()) return program_failure(opened.error().message());
+    emit_mounts(row, config);
+    if (attachment) emit_workload(row, "attach");
+    emit_workload(row, "start");
     mark("runtime start");
     if (attachment) primaries_.insert_or_assign(row.id, std::move(control));
     return attachment;
@@ -367,7 +370,10 @@ Result<Attachment> EngineImpl::attach(std::string_view ref, bool input) {
   TRY_ASSIGN(const std::string config_json, names->config(row.id));
   TRY_ASSIGN(const Config config, parse_config(config_json));
   TRY_ASSIGN(const UniqueFd control, connect_monitor(paths_, row.id));
-  return request_attachment(control.get(), true, input && config.open_stdin, config.tty, false);
+  TRY_ASSIGN(Attachment attachment,
+             request_attachment(control.get(), true, input && config.open_stdin, config.tty, false));
+  emit_workload(row, "attach");
+  return attachment;
 }
 
 Result<void> EngineImpl::resize(std::string_view ref, oci::Box size) {
@@ -376,9 +382,14 @@ Result<void> EngineImpl::resize(std::string_view ref, oci::Box size) {
   message.type = MessageType::kResize;
   message.a = static_cast<int32_t>(size.height);
   message.b = static_cast<int32_t>(size.width);
-  if (const auto it = primaries_.find(row.id); it != primaries_.end()) return send_message(it->second.get(), message);
-  TRY_ASSIGN(const UniqueFd control, connect_monitor(paths_, row.id));
-  return send_message(control.get(), message);
+  if (const auto it = primaries_.find(row.id); it != primaries_.end()) {
+    TRY(send_message(it->second.get(), message));
+  } else {
+    TRY_ASSIGN(const UniqueFd control, connect_monitor(paths_, row.id));
+    TRY(send_message(control.get(), message));
+  }
+  emit_workload(row, "resize", {{"height", std::to_string(size.height)}, {"width", std::to_string(size.width)}});
+  return {};
 }
 
 }  // namespace hull::engine

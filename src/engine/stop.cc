@@ -41,6 +41,7 @@ Result<void> EngineImpl::kill(std::string_view ref, std::string_view signal_text
                   row.id);
   }
   TRY(driver(row.isolation).signal(row.id, state, signal));
+  emit_workload(row, "kill", {{"signal", std::to_string(signal)}});
   if (state.status == Status::kPaused) TRY(unpause(row.id));  // a frozen process dies when it is thawed
   return {};
 }
@@ -79,9 +80,11 @@ Result<void> EngineImpl::end_run(const WorkloadRow& row, const std::optional<int
       bool ended = false;
       if (!(grace_s && *grace_s == 0)) {
         TRY(driver(row.isolation).signal(row.id, state, signal));
+        emit_workload(row, "kill", {{"signal", std::to_string(signal)}});
         ended = wait_ms(!grace_s || *grace_s < 0 ? -1 : *grace_s * 1000);
       }
       if (!ended) {
+        emit_workload(row, "kill", {{"signal", std::to_string(SIGKILL)}});
         // A guest whose workload is killed writes its disk back; where that is to be removed, nobody needs it.
         if (row.isolation == Isolation::kVm && signal != SIGKILL) {
           ignore_result(driver(row.isolation).signal(row.id, state, SIGKILL));
@@ -129,7 +132,9 @@ Result<void> EngineImpl::stop(std::string_view ref, std::optional<int> timeout_s
   TRY_ASSIGN(const int signal, parse_signal(name));
   const int grace = timeout_s.value_or(config.stop_timeout_s.value_or(kDefaultStopTimeout));
   bool removed = false;
-  return end_run(row, grace, signal, &removed);
+  TRY(end_run(row, grace, signal, &removed));
+  emit_workload(row, "stop");
+  return {};
 }
 
 Result<void> EngineImpl::restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) {
@@ -142,6 +147,7 @@ Result<void> EngineImpl::restart(std::string_view ref, std::optional<int> timeou
   }
   TRY(stop(row.id, timeout_s, signal));
   TRY_ASSIGN([[maybe_unused]] const auto attachment, start(row.id, false, false));
+  emit_workload(row, "restart");
   return {};
 }
 
@@ -154,6 +160,7 @@ Result<void> EngineImpl::pause(std::string_view ref) {
   TRY(driver(row.isolation).pause(row.id));
   TRY_ASSIGN([[maybe_unused]] const UniqueFd mark_file,
              sys::open(paths_.run_of(row.id) + "/paused", O_WRONLY | O_CREAT | O_NOFOLLOW, 0600));
+  emit_workload(row, "pause");
   return {};
 }
 
@@ -164,6 +171,7 @@ Result<void> EngineImpl::unpause(std::string_view ref) {
   if (state.status != Status::kPaused) return errorf(ErrorKind::kConflict, "container {} is not paused", row.id);
   TRY(driver(row.isolation).resume(row.id));
   ::unlink((paths_.run_of(row.id) + "/paused").c_str());
+  emit_workload(row, "unpause");
   return {};
 }
 
@@ -177,7 +185,6 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
     TRY_ASSIGN(net::NetworkManager* const manager, network());
     TRY(manager->detach(row.id));
   }
-  if (row.auto_remove) return remove_locked(change, row, true);
   ExitRecord record;
   if (state.exit) {
     record = *state.exit;
@@ -188,6 +195,9 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
     record.finished_ns = now_ns();
     record.error = "the monitor of the container was killed";
   }
+  if (record.started_ns != 0) emit_end(row, record);
+  emit_unmounts(row);
+  if (row.auto_remove) return remove_locked(change, row, true);
   if (record.finished_ns != 0) TRY(write_exit(paths_, row.id, record));
   if (!row.ports.empty()) {
     TRY_ASSIGN(Index* const names, index());
@@ -223,6 +233,7 @@ Result<void> EngineImpl::remove_locked(const Change& change, const WorkloadRow& 
     TRY_ASSIGN(const std::optional<VolumeRow> volume, names->volume(name));
     if (volume && volume->anonymous && volume->references == 0) ignore_result(delete_volume(*names, name));
   }
+  emit_workload(row, "destroy");
   return {};
 }
 

@@ -104,6 +104,7 @@ Result<VolumeRow> EngineImpl::make_volume(Index& index, VolumeRow row,
   row.created_ns = now_ns();
   row.options = labels_to_json(options);
   auto added = index.add_volume(row);
+  if (added.ok()) emit_volume(row.name, "create");
   if (!added.ok() && added.error().kind() != ErrorKind::kExists) {
     ignore_result(sys::remove_tree(folder));
     return std::move(added).error();
@@ -116,7 +117,9 @@ Result<VolumeRow> EngineImpl::make_volume(Index& index, VolumeRow row,
 Result<void> EngineImpl::delete_volume(Index& index, const std::string& name) {
   TRY(index.remove_volume(name));
   ::umount2((volume_folder(paths_, name) + "/_data").c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);  // a tmpfs volume
-  return sys::remove_tree(volume_folder(paths_, name)).context("remove the volume " + name);
+  TRY(sys::remove_tree(volume_folder(paths_, name)).context("remove the volume " + name));
+  emit_volume(name, "destroy");
+  return {};
 }
 
 /// Gives every volume mount of the request a volume that exists, and takes over the mounts of --volumes-from.
@@ -307,6 +310,7 @@ Result<store::PruneReport> EngineImpl::volume_prune(bool all, const std::multima
     report.deleted.push_back(row.name);
     report.reclaimed += size;
   }
+  emit({"volume", "prune", "", {{"reclaimed", std::to_string(report.reclaimed)}}});
   return report;
 }
 

@@ -29,12 +29,21 @@ Result<std::vector<std::string>> StoreImpl::layers_of(const std::string& image_i
 }
 
 Result<RemoveReport> StoreImpl::remove(std::string_view text, bool force) {
+  std::string id;
+  TRY_ASSIGN(RemoveReport report, take_away(text, force, &id));
+  for (const std::string& name : report.untagged) notify("untag", id, name);
+  if (!report.deleted.empty()) notify("delete", id, id);
+  return report;
+}
+
+Result<RemoveReport> StoreImpl::take_away(std::string_view text, bool force, std::string* image_id) {
   TRY_ASSIGN(const sys::FileLock lock, sys::FileLock::acquire(layout_.gc_lock(), true, true));
   RemoveReport report;
   std::set<std::string> touched;
   {
     TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(*db_));
     TRY_ASSIGN(const Resolved image, resolve(text));
+    *image_id = image.id;
     TRY_ASSIGN(const std::vector<std::string> tags,
                db_->texts("SELECT reference FROM tags WHERE image_id = ?1 ORDER BY 1", image.id));
     TRY_ASSIGN(const std::vector<std::string> digests,
@@ -182,6 +191,7 @@ Result<PruneReport> StoreImpl::prune(bool all, const std::vector<std::string>& l
   const int64_t until_ns = std::chrono::duration_cast<std::chrono::nanoseconds>(until.time_since_epoch()).count();
 
   PruneReport report;
+  std::vector<std::pair<std::string, std::vector<std::string>>> gone;  // ids with what they were called
   {
     TRY_ASSIGN(WriteTransaction transaction, WriteTransaction::begin(*db_));
     std::vector<std::string> candidates;
@@ -217,8 +227,13 @@ Result<PruneReport> StoreImpl::prune(bool all, const std::vector<std::string>& l
       for (const std::string& name : names) report.deleted.push_back("untagged: " + show(name));
       report.deleted.push_back("deleted: " + id);
       TRY(db_->run("DELETE FROM images WHERE id = ?1", id));
+      gone.emplace_back(id, names);
     }
     TRY(transaction.commit());
+  }
+  for (const auto& [id, names] : gone) {
+    for (const std::string& name : names) notify("untag", id, show(name));
+    notify("delete", id, id);
   }
   TRY_ASSIGN(const Collected collected, collect(live, nullptr));
   for (const Digest& layer : collected.layers) report.deleted.push_back("deleted: " + layer.str());

@@ -312,7 +312,9 @@ Result<void> StoreImpl::tag(std::string_view source, std::string_view target) {
                                             "ON CONFLICT(reference) DO UPDATE SET image_id = excluded.image_id"));
   const std::string name = reference->canonical();
   TRY(insert.bind(1, name).bind(2, image.id).run());
-  return transaction.commit();
+  TRY(transaction.commit());
+  notify("tag", image.id, show(name));
+  return {};
 }
 
 // A holder is a symbolic link: one system call to make, atomic, no wait for the disk on the way of `run`.

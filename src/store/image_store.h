@@ -110,6 +110,10 @@ class ImageStore {
   /// Recomputes the diff id of a layer from its artifact. Set by programs that link store/layer (hull-images).
   using LayerVerifier = std::function<Result<void>(const Digest& diff_id, const std::string& lower_dir)>;
   virtual void set_layer_verifier(LayerVerifier verifier) = 0;
+  /// Told of each change of a name after it is made: "tag", "untag", "delete"; the image's id, and the name (the id
+  /// where an image is deleted).
+  using Observer = std::function<void(std::string_view action, const std::string& image_id, const std::string& name)>;
+  virtual void set_observer(Observer observer) = 0;
 };
 
 }  // namespace hull::store

@@ -62,17 +62,23 @@ class LaterStore final : public ImageStore {
     verifier_ = std::move(verifier);
     if (store_ != nullptr) store_->set_layer_verifier(verifier_);
   }
+  void set_observer(Observer observer) override {
+    observer_ = std::move(observer);
+    if (store_ != nullptr) store_->set_observer(observer_);
+  }
 
  private:
   Result<void> ready() {
     if (store_ != nullptr) return {};
     TRY_ASSIGN(store_, ImageStore::open(paths_));
     if (verifier_) store_->set_layer_verifier(verifier_);
+    if (observer_) store_->set_observer(observer_);
     return {};
   }
 
   StorePaths paths_;
   LayerVerifier verifier_;
+  Observer observer_;
   std::unique_ptr<ImageStore> store_;
 };
 

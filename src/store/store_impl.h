@@ -40,6 +40,7 @@ class StoreImpl final : public ImageStore {
   Result<Usage> usage() override;
   Result<CheckReport> check(bool deep, bool repair) override;
   void set_layer_verifier(LayerVerifier verifier) override { verifier_ = std::move(verifier); }
+  void set_observer(Observer observer) override { observer_ = std::move(observer); }
 
   // What the writing side and the methods above share.
   Database& db() { return *db_; }
@@ -80,6 +81,10 @@ class StoreImpl final : public ImageStore {
   Result<void> verify_afresh(const Digest& diff_id);
   Result<void> refuse_unsynced(const Image& image);
   Result<std::optional<Resolved>> resolve_name(std::string_view sql, const std::string& name, Resolved::By by);
+  Result<RemoveReport> take_away(std::string_view reference_or_id, bool force, std::string* image_id);
+  void notify(std::string_view action, const std::string& image_id, const std::string& name) const {
+    if (observer_) observer_(action, image_id, name);
+  }
   Result<std::vector<std::string>> layers_of(const std::string& image_id);
   /// What blobs/ should hold.
   Result<std::set<std::string>> known_blobs();
@@ -89,6 +94,7 @@ class StoreImpl final : public ImageStore {
   std::unique_ptr<Database> db_;
   UniqueFd layers_fd_;
   LayerVerifier verifier_;
+  Observer observer_;
 };
 
 }  // namespace hull::store

@@ -50,6 +50,7 @@ Result<void> run_load(ImagesApp& app, const Parsed& flags) {
   TRY_ASSIGN(const std::vector<store::LoadedImage> images, store::load_images(*writer, *archive, options, view));
   view.finish();
   for (const store::LoadedImage& image : images) {
+    app.emit("load", image.id.str(), image.tags.empty() ? image.id.str() : image.tags.front());
     if (image.tags.empty()) app.print(fmt::format("Loaded image ID: {}", image.id.str()));
     for (const std::string& tag : image.tags) app.print(fmt::format("Loaded image: {}", tag));
   }
@@ -123,7 +124,11 @@ Result<void> run_save(ImagesApp& app, const Parsed& flags) {
   TRY(store::save_images(*writer, flags.arguments,
                          format == "oci-archive" ? store::ArchiveFormat::kOci : store::ArchiveFormat::kDocker,
                          target.fd(), app.settings().default_registry));
-  return target.commit();
+  TRY(target.commit());
+  for (const std::string& name : flags.arguments) {
+    if (auto image = writer->store().find(name); image.ok()) app.emit("save", image->id.str(), name);
+  }
+  return {};
 }
 
 Result<void> run_import(ImagesApp& app, const Parsed& flags) {
@@ -162,6 +167,7 @@ Result<void> run_import(ImagesApp& app, const Parsed& flags) {
   auto imported = store::import_image(*writer, *bytes, options);
   if (!imported.ok()) return std::move(imported).error().context(source);
   app.print(imported->str());
+  app.emit("import", imported->str(), imported->str());
   return store::sync_written_layers(*writer);
 }
 

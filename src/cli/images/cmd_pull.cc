@@ -95,6 +95,7 @@ Result<void> run_pull(ImagesApp& app, const Parsed& flags) {
                             ref.familiar()));
     }
     app.print(ref.canonical());
+    app.emit("pull", ref.familiar(), ref.familiar_name());
   }
   return store::sync_written_layers(*writer);
 }

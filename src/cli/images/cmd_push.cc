@@ -40,6 +40,7 @@ Result<void> run_push(ImagesApp& app, const Parsed& flags) {
     TRY_ASSIGN(const store::PushOutcome outcome,
                store::push_image(app.http(), app.settings(), app.credentials(), *writer, ref, view));
     view.finish();
+    app.emit("push", ref.familiar(), ref.familiar_name());
     if (quiet) {
       app.print(ref.canonical());
     } else {

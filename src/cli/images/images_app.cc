@@ -15,6 +15,8 @@
 #include "base/error_format.h"
 #include "cli/command.h"
 #include "cli/image_transfer_flags.h"
+#include "engine/events.h"
+#include "engine/paths.h"
 #include "sys/file.h"
 
 namespace hull::cli {
@@ -162,6 +164,11 @@ store::HttpEngine& ImagesApp::http() {
     if (g_interrupted) http_->interrupt();
   }
   return *http_;
+}
+
+void ImagesApp::emit(std::string_view action, const std::string& actor, const std::string& name) const {
+  const engine::EventLog log(engine::Paths{paths_.data, paths_.run}.events());
+  ignore_result(log.write({"image", std::string(action), actor, {{"name", name}}}));
 }
 
 bool ImagesApp::interrupted() const { return g_interrupted; }

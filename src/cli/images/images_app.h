@@ -35,6 +35,8 @@ class ImagesApp {
   /// Standard output, whole lines.
   void print(std::string_view line) const;
   void warn(std::string_view line) const;
+  /// Puts an event of an image on record: pull, push, load, save, import.
+  void emit(std::string_view action, const std::string& actor, const std::string& name) const;
   /// Ctrl-C or a termination signal has come.
   bool interrupted() const;
 
