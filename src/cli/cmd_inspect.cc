@@ -54,8 +54,9 @@ Result<Value> inspect_one(engine::Engine& engine, const std::string& name, std::
     }
   }
   if (wanted("network")) {
-    auto network = network_document(engine, name);
-    if (settles(network)) return network;
+    auto network = engine.network_inspect(name);
+    if (network.ok()) return Value::parse(network->json);
+    if (settles(network)) return std::move(network).error();
   }
   return errorf(ErrorKind::kNotFound, "no such {}: {:.200}", type.empty() ? "object" : type, name);
 }

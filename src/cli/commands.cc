@@ -64,8 +64,13 @@ constexpr const Command* kCommands[] = {
     &kVolumeList,
     &kVolumePrune,
     &kVolumeRemove,
+    &kNetworkConnect,
+    &kNetworkCreate,
+    &kNetworkDisconnect,
     &kNetworkInspect,
     &kNetworkList,
+    &kNetworkPrune,
+    &kNetworkRemove,
     // The whole
     &kEvents,
     &kSystemCheck,

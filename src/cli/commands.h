@@ -15,7 +15,8 @@ extern const Command kEvents, kPs, kPort, kTop, kLogs, kInspect, kContainerInspe
 extern const Command kImages, kImageInspect, kHistory, kRemoveImage, kTag, kImagePrune;
 // cmd_volume.cc, cmd_network.cc
 extern const Command kVolumeCreate, kVolumeInspect, kVolumeList, kVolumePrune, kVolumeRemove;
-extern const Command kNetworkInspect, kNetworkList;
+extern const Command kNetworkConnect, kNetworkCreate, kNetworkDisconnect, kNetworkInspect, kNetworkList, kNetworkPrune,
+    kNetworkRemove;
 // cmd_vm.cc
 extern const Command kVmKernelInstall, kVmKernelList, kVmKernelRemove, kVmKernelUse;
 // cmd_system.cc, cmd_internal.cc

@@ -210,7 +210,7 @@ TEST(Commands, Inspect) {
   EXPECT_THAT(missing.out, HasSubstr("0123456789abcdef"));
   EXPECT_EQ(missing.err, "hull: inspect: no such object: nothing\n");
   EXPECT_EQ(Session({"inspect", "--type", "volume", "web"}, two_workloads).code, 1);
-  EXPECT_THAT(Session({"inspect", "bridge"}).out, HasSubstr("\"Driver\": \"bridge\""));
+  EXPECT_THAT(Session({"inspect", "bridge"}).out, HasSubstr("\"Name\": \"bridge\""));
 }
 
 TEST(Commands, Logs) {
@@ -356,7 +356,7 @@ TEST(Completion, Lines) {
   EXPECT_THAT(complete_line({"volume", "in"}), ElementsAre("inspect"));
   EXPECT_THAT(complete_line({"stop", ""}), ElementsAre("db", "web"));
   EXPECT_THAT(complete_line({"stop", "w"}), ElementsAre("web"));
-  EXPECT_THAT(complete_line({"run", "--netw"}), ElementsAre("--network"));
+  EXPECT_THAT(complete_line({"run", "--netw"}), ElementsAre("--network", "--network-alias"));
   EXPECT_THAT(complete_line({"run", "--network", ""}), ElementsAre("bridge", "host", "none"));
   EXPECT_THAT(complete_line({"run", "--network=h"}), ElementsAre("--network=host"));
   EXPECT_THAT(complete_line({"run", "-it", "--cap-add", "NET_ADM"}), IsEmpty());

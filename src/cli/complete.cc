@@ -69,7 +69,7 @@ class Completer {
         volumes();
         break;
       case Complete::kNetwork:
-        for (const std::string_view name : {"bridge", "host", "none"}) offer(name);
+        networks();
         break;
       case Complete::kGuestKernel:
         guest_kernels();
@@ -147,6 +147,14 @@ class Completer {
     const auto list = (*engine)->volume_list({});
     if (!list.ok()) return;
     for (const auto& volume : *list) offer(volume.name);
+  }
+
+  void networks() {
+    auto engine = context_.engine();
+    if (!engine.ok()) return;
+    const auto list = (*engine)->network_list({});
+    if (!list.ok()) return;
+    for (const auto& one : *list) offer(one.network.name);
   }
 
   Context& context_;

@@ -191,13 +191,60 @@ class FakeEngine : public engine::Engine {
   Result<engine::DiskUsage> disk_usage() override { return usage; }
   Result<store::CheckReport> check(bool, bool) override { return check_report; }
   Result<std::vector<engine::Check>> doctor() override { return checks; }
-  Result<BridgeNetwork> bridge_network() override { return BridgeNetwork(); }
+  Result<net::Network> network_create(const net::NetworkRequest& request) override {
+    calls.push_back(fmt::format("network_create {} {} {}", request.driver, request.name, request.pools.size()));
+    requests.push_back(request);
+    net::Network network;
+    network.name = request.name;
+    network.id = net::default_network_id(request.name);
+    return network;
+  }
+  Result<std::vector<NetworkInfo>> network_list(const std::multimap<std::string, std::string>&) override {
+    std::vector<NetworkInfo> out;
+    for (const auto& [name, driver] : {std::pair("bridge", net::Driver::kBridge), std::pair("host", net::Driver::kHost),
+                                       std::pair("none", net::Driver::kNull)}) {
+      NetworkInfo info;
+      info.network.name = name;
+      info.network.id = net::default_network_id(name);
+      info.network.driver = driver;
+      info.json = fmt::format(R"({{"Name":"{}","Id":"{}"}})", name, info.network.id);
+      out.push_back(std::move(info));
+    }
+    return out;
+  }
+  Result<NetworkInfo> network_inspect(std::string_view ref) override {
+    TRY_ASSIGN(auto all, network_list({}));
+    for (NetworkInfo& one : all) {
+      if (one.network.name == ref || one.network.id.starts_with(ref)) return std::move(one);
+    }
+    return errorf(ErrorKind::kNotFound, "network {} not found", ref);
+  }
+  Result<void> network_remove(std::string_view ref) override {
+    calls.push_back(fmt::format("network_remove {}", ref));
+    return {};
+  }
+  Result<void> network_connect(std::string_view network, std::string_view workload,
+                               const engine::NetworkAttachment& wanted) override {
+    calls.push_back(fmt::format("network_connect {} {}", network, workload));
+    attached.push_back(wanted);
+    return {};
+  }
+  Result<void> network_disconnect(std::string_view network, std::string_view workload, bool force) override {
+    calls.push_back(fmt::format("network_disconnect {} {} {}", network, workload, force));
+    return {};
+  }
+  Result<std::vector<std::string>> network_prune(const std::multimap<std::string, std::string>&) override {
+    calls.emplace_back("network_prune");
+    return std::vector<std::string>{"old"};
+  }
   Result<std::string> info_json() override {
     return R"({"ID":"x","MemTotal":2147483648,"Plugins":{"Log":["json-file"]}})";
   }
   std::vector<engine::Timing> timings() const override { return {{"resolve image", std::chrono::microseconds(12)}}; }
 
   std::vector<engine::Volume> volumes;
+  std::vector<net::NetworkRequest> requests;
+  std::vector<engine::NetworkAttachment> attached;
   engine::DiskUsage usage;
   engine::Footprint footprints;
 

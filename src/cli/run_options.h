@@ -20,6 +20,7 @@ struct RunOptions {
   std::vector<std::string> env, env_files, labels, label_files;
   std::string volume_driver;
   bool no_healthcheck = false;
+  bool network_given = false;
 };
 
 /// Applies every flag and the arguments IMAGE [COMMAND...] and checks what only the whole can tell (conflicts).

@@ -191,7 +191,7 @@ TEST(RunOptions, Network) {
               "db:10.0.0.1", "--add-host", "six=[::1]", "--add-host", "host.docker.internal:host-gateway", "-h", "box",
               "--domainname", "example.org", "--mac-address", "02:42:ac:11:00:09", "-P"});
   EXPECT_EQ(made.network, "bridge");
-  EXPECT_EQ(made.ip, "172.17.0.9");
+  EXPECT_EQ(engine::attachments(made)[0].ipv4, "172.17.0.9");
   EXPECT_THAT(made.extra_hosts, ElementsAre("db:10.0.0.1", "six:::1", "host.docker.internal:host-gateway"));
   EXPECT_EQ(made.hostname, "box");
   EXPECT_TRUE(made.publish_all);
@@ -202,7 +202,7 @@ TEST(RunOptions, Network) {
   EXPECT_THAT(problem({"--ip", "::1"}), HasSubstr("not an IPv4 address"));
   EXPECT_THAT(problem({"--add-host", "db"}), HasSubstr("HOST:IP"));
   EXPECT_THAT(problem({"--network", "container:web", "-h", "x"}), HasSubstr("--hostname"));
-  EXPECT_THAT(problem({"--network", "name=bridge,alias=x"}), HasSubstr("user-defined networks"));
+  EXPECT_THAT(problem({"--network", "name=mine,colour=x"}), HasSubstr("invalid field key colour"));
 }
 
 TEST(RunOptions, Mounts) {
@@ -266,7 +266,7 @@ TEST(RunOptions, WhatComesLaterIsRefused) {
   EXPECT_THAT(problem({"--health-cmd", "true"}), HasSubstr("health checks"));
   EXPECT_EQ(problem({"--no-healthcheck"}), "none");
   EXPECT_THAT(problem({"--kernel-memory", "1g"}), HasSubstr("no such limit"));
-  EXPECT_THAT(problem({"--link", "db"}), HasSubstr("user-defined networks"));
+  EXPECT_THAT(problem({"--link-local-ip", "169.254.1.1"}), HasSubstr("follows from the MAC"));
   EXPECT_THAT(problem({"--cpu-count", "1"}), HasSubstr("Windows"));
 }
 

@@ -98,9 +98,6 @@ inline Done refuse_version(Options&, View value) {
   return errorf(ErrorKind::kUnsupported, "this comes with a later version of Hull");
 }
 inline Done refuse_windows(Options&, View) { return errorf(ErrorKind::kUnsupported, "this is for Windows only"); }
-inline Done refuse_user_networks(Options&, View) {
-  return errorf(ErrorKind::kUnsupported, "this comes with user-defined networks, in a later version of Hull");
-}
 inline Done refuse_health(Options&, View value) {
   if (value == "0" || value == "0s" || value.empty()) return {};
   return errorf(ErrorKind::kUnsupported, "health checks come with a later version of Hull");
@@ -259,7 +256,20 @@ inline Done set_expose(Options& options, View value) {
   }
   return {};
 }
-inline Done set_network(Options& options, View value) { return apply_network(options.config, value); }
+inline Done set_network(Options& options, View value) {
+  TRY(apply_network(options.config, value, !options.network_given));
+  options.network_given = true;
+  return {};
+}
+inline Done set_link(Options& options, View value) {
+  if (value.empty()) return errorf(ErrorKind::kInvalid, "--link: WORKLOAD or WORKLOAD:ALIAS is meant");
+  options.config.links.emplace_back(value);
+  return {};
+}
+inline Done refuse_link_local(Options&, View) {
+  return errorf(ErrorKind::kUnsupported,
+                "--link-local-ip is not there: the link-local address follows from the MAC address");
+}
 inline Done set_add_host(Options& options, View value) {
   TRY_ASSIGN(auto host, parse_extra_host(value));
   options.config.extra_hosts.push_back(std::move(host));

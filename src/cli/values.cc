@@ -244,39 +244,72 @@ Result<void> check_name(std::string_view name) {
                 name);
 }
 
-Result<void> apply_network(engine::Config& config, std::string_view text) {
-  if (text.find('=') == std::string_view::npos) {
-    if (trim(text).empty()) return errorf(ErrorKind::kInvalid, "no name set for network");
-    config.network = text == "default" ? "bridge" : std::string(text);
+namespace {
+
+Result<void> apply_network_field(engine::NetworkAttachment& one, std::string_view key, const std::string& value) {
+  if (key == "name") {
+    if (trim(value).empty()) return errorf(ErrorKind::kInvalid, "no name set for network");
+    one.network = value == "default" ? "bridge" : value;
+  } else if (key == "alias") {
+    one.aliases.push_back(value);
+  } else if (key == "ip") {
+    TRY(check_ip(value, AF_INET));
+    one.ipv4 = value;
+  } else if (key == "ip6") {
+    TRY(check_ip(value, AF_INET6));
+    one.ipv6 = value;
+  } else if (key == "mac-address") {
+    TRY(check_mac(value));
+    one.mac_address = value;
+  } else if (key == "driver-opt") {
+    TRY_ASSIGN(auto option, parse_pair(value));
+    one.driver_options.insert_or_assign(std::move(option.first), std::move(option.second));
+  } else if (key == "gw-priority") {
+    const auto number = parse_int(value, INT32_MIN, INT32_MAX);
+    if (!number.ok()) return errorf(ErrorKind::kInvalid, "invalid gw-priority ({:.80}): a number is meant", value);
+    one.gateway_priority = static_cast<int>(*number);
+  } else if (key == "link-local-ip") {
+    return errorf(ErrorKind::kUnsupported,
+                  "--network: '{}' is not there: the link-local address follows from the MAC address", key);
+  } else {
+    return errorf(ErrorKind::kInvalid, "invalid field key {:.80} in --network", key);
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<void> apply_network(engine::Config& config, std::string_view text, bool first) {
+  engine::NetworkAttachment one;
+  const bool plain = text.find('=') == std::string_view::npos;
+  if (plain) {
+    TRY(apply_network_field(one, "name", std::string(text)));
+  } else {
+    TRY_ASSIGN(const auto fields, parse_csv(text));
+    for (const std::string& field : fields) {
+      TRY_ASSIGN(const auto pair, parse_pair(field));
+      TRY(apply_network_field(one, lower(pair.first), pair.second));
+    }
+    if (one.network.empty()) return errorf(ErrorKind::kInvalid, "no name set for network");
+  }
+  if (first) {
+    config.network = one.network;
+    if (!plain) config.networks.push_back(std::move(one));
     return {};
   }
-  TRY_ASSIGN(const auto fields, parse_csv(text));
-  bool named = false;
-  for (const std::string& field : fields) {
-    TRY_ASSIGN(const auto pair, parse_pair(field));
-    const std::string key = lower(pair.first);
-    if (key == "name") {
-      TRY(apply_network(config, pair.second));
-      named = true;
-    } else if (key == "ip") {
-      TRY(check_ip(pair.second, AF_INET));
-      config.ip = pair.second;
-    } else if (key == "ip6") {
-      TRY(check_ip(pair.second, AF_INET6));
-      config.ip6 = pair.second;
-    } else if (key == "mac-address") {
-      TRY(check_mac(pair.second));
-      config.mac_address = pair.second;
-    } else if (key == "alias" || key == "driver-opt" || key == "link-local-ip" || key == "gw-priority") {
-      return errorf(ErrorKind::kUnsupported,
-                    "--network: '{}' comes with user-defined networks, which are not in this "
-                    "version of Hull",
-                    key);
-    } else {
-      return errorf(ErrorKind::kInvalid, "invalid field key {:.80} in --network", pair.first);
+  if (config.networks.empty()) config.networks.emplace_back().network = config.network;
+  for (const engine::NetworkAttachment& other : config.networks) {
+    if (other.network == one.network) {
+      return errorf(ErrorKind::kInvalid, "network \"{:.80}\" is specified multiple times", one.network);
+    }
+    for (const std::string_view mode : {std::string_view(one.network), std::string_view(other.network)}) {
+      if (engine::has_own_networks(mode)) continue;
+      return errorf(ErrorKind::kInvalid,
+                    "conflicting options: cannot attach both user-defined and non-user-defined network-modes ({:.80})",
+                    mode);
     }
   }
-  if (!named) return errorf(ErrorKind::kInvalid, "no name set for network");
+  config.networks.push_back(std::move(one));
   return {};
 }
 

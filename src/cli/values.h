@@ -61,8 +61,8 @@ Result<std::string> parse_extra_host(std::string_view text);
 Result<void> check_ip(std::string_view text, int family = 0);
 Result<void> check_mac(std::string_view text);
 Result<void> check_name(std::string_view name);
-/// --network, plain or name=bridge,ip=...,mac-address=...
-Result<void> apply_network(engine::Config& config, std::string_view text);
+/// --network, plain or name=NETWORK,alias=...,ip=...; `first`: it replaces the default, later ones are added.
+Result<void> apply_network(engine::Config& config, std::string_view text, bool first);
 /// Normalises KEY=VALUE (and the old KEY:VALUE) and refuses what is unknown. A seccomp profile is read from its file.
 Result<std::string> parse_security_option(std::string_view text);
 

@@ -57,6 +57,16 @@ struct PortRequest {
   std::string protocol = "tcp";
 };
 
+/// One network that a workload is to be on, and as what: Docker's EndpointSettings.
+struct NetworkAttachment {
+  std::string network;               // name, or id
+  std::vector<std::string> aliases;  // names that others on it know the workload by
+  std::vector<std::string> links;    // "workload:alias": names for others that only this workload knows
+  std::string ipv4, ipv6, mac_address;
+  std::map<std::string, std::string> driver_options;
+  int gateway_priority = 0;  // the highest has the default route; alike: the first by name
+};
+
 struct RestartPolicy {
   std::string name = "no";  // only "no" until restart policies are there
   int maximum_retries = 0;
@@ -116,7 +126,9 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::vector<DeviceRate> device_read_bps, device_write_bps, device_read_iops, device_write_iops, blkio_weight_device;
   std::string cgroup_parent;
   // Network
-  std::string network = "bridge";  // bridge, none, host, container:ID
+  std::string network = "bridge";  // bridge, none, host, container:ID, or a network of the user's
+  /// What it is on, in the order asked for; empty: what `network` says. See attachments().
+  std::vector<NetworkAttachment> networks;
   std::vector<PortRequest> ports;
   bool publish_all = false;
   std::vector<std::string> exposed_ports;
@@ -127,6 +139,12 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::map<std::string, std::string> log_options;  // max-size, max-file
   std::string runtime;
 };
+
+/// The networks that a workload is to be on: `networks`, or the one that `network` says, with ip, ip6, mac_address,
+/// network_aliases and (on a network of the user's) links folded into it. None with host, none and container:ID.
+std::vector<NetworkAttachment> attachments(const Config& config);
+/// Whether the mode is one with a network namespace and networks of its own: neither host, none nor container:ID.
+bool has_own_networks(std::string_view network_mode);
 
 /// A process started beside the first one.
 struct ExecConfig {

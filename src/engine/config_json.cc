@@ -329,6 +329,56 @@ void write_host_config(JsonWriter& w, const Config& c) {
   });
 }
 
+void write_networks(JsonWriter& w, const std::vector<NetworkAttachment>& networks) {
+  w.object("NetworkingConfig", [&] {
+    w.object("EndpointsConfig", [&] {
+      for (const NetworkAttachment& one : networks) {
+        w.object(one.network, [&] {
+          if (!one.ipv4.empty() || !one.ipv6.empty()) {
+            w.object("IPAMConfig", [&] {
+              w.member_opt("IPv4Address", one.ipv4);
+              w.member_opt("IPv6Address", one.ipv6);
+            });
+          }
+          w.member_opt("Links", one.links);
+          w.member_opt("Aliases", one.aliases);
+          w.member_opt("MacAddress", one.mac_address);
+          w.member_opt("DriverOpts", one.driver_options);
+          w.member_opt("GwPriority", one.gateway_priority);
+        });
+      }
+    });
+  });
+}
+
+bool read_networks(JsonReader& r, std::vector<NetworkAttachment>& networks) {
+  r.object([&](std::string_view network) {
+    NetworkAttachment one;
+    one.network = network;
+    r.object([&](std::string_view key) {
+      if (key == "IPAMConfig") {
+        r.object([&](std::string_view name) {
+          if (name == "IPv4Address") return r.value(one.ipv4);
+          if (name == "IPv6Address") return r.value(one.ipv6);
+          r.fail("unknown member");
+          return true;
+        });
+        return true;
+      }
+      if (key == "Links") return r.value(one.links);
+      if (key == "Aliases") return r.value(one.aliases);
+      if (key == "MacAddress") return r.value(one.mac_address);
+      if (key == "DriverOpts") return r.value(one.driver_options);
+      if (key == "GwPriority") return r.value(one.gateway_priority);
+      r.fail("unknown member");
+      return true;
+    });
+    networks.push_back(std::move(one));
+    return true;
+  });
+  return true;
+}
+
 bool read_host_config(JsonReader& r, Config& c) {
   r.object([&](std::string_view key) {
     if (key == "Mounts") {
@@ -478,6 +528,7 @@ std::string to_json(const Config& c) {
         w.member_opt("Aliases", c.network_aliases);
       });
     }
+    if (!c.networks.empty()) write_networks(w, c.networks);
     write_host_config(w, c);
   });
   return std::move(w).take();
@@ -512,6 +563,14 @@ Result<Config> parse_config(std::string_view json) {
         if (name == "IPv4Address") return r.value(c.ip);
         if (name == "IPv6Address") return r.value(c.ip6);
         if (name == "Aliases") return r.value(c.network_aliases);
+        r.fail("unknown member");
+        return true;
+      });
+      return true;
+    }
+    if (key == "NetworkingConfig") {
+      r.object([&](std::string_view name) {
+        if (name == "EndpointsConfig") return read_networks(r, c.networks);
         r.fail("unknown member");
         return true;
       });

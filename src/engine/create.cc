@@ -158,6 +158,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   TRY_ASSIGN(const store::Image image, resolve_image(config, pull));
   TRY_ASSIGN(Config merged, merge_image(config, image.config.config));
   TRY(validate(merged));
+  TRY(resolve_networks(&merged));
   TRY_ASSIGN(merged.name, choose_name(*names, merged));
   mark("find the image");
 
@@ -165,8 +166,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   auto begun = Change::begin(paths_, created.id);
   if (!begun.ok()) return std::move(begun).error();
   const Change change = std::move(begun).value();
-  if (merged.hostname.empty() &&
-      (merged.network == "bridge" || merged.network == "default" || merged.network == "none")) {
+  if (merged.hostname.empty() && (has_own_networks(merged.network) || merged.network == "none")) {
     merged.hostname = created.id.substr(0, 12);
   }
   if (merged.network == "default") merged.network = "bridge";
@@ -184,7 +184,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   const auto make = [&]() -> Result<void> {
     TRY(resolve_volumes(change, *names, &merged, &volumes, &anonymous));
     row.command = command_line(merged);
-    row.network = merged.network;
+    row.network = joined_networks(merged);
     row.mounts = mount_list(merged);
     const std::string folder = paths_.workload(row.id);
     if (::mkdir(folder.c_str(), 0700) != 0) {

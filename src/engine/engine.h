@@ -230,17 +230,36 @@ class Engine {
   /// Puts an event on record. Never fails: who is not told of a change has not undone it.
   virtual void emit(const Event& event) = 0;
 
+  // Networks. `ref` is a name, an id, or a unique prefix of an id.
+  struct NetworkMember {
+    std::string name;  // of the workload
+    net::Endpoint endpoint;
+  };
+  struct NetworkInfo {
+    net::Network network;
+    std::vector<NetworkMember> members;  // who runs on it now
+    std::string json;                    // Docker's inspect document
+  };
+  /// kExists: the name is taken; kConflict: subnet or device overlap another's. The bridge is there when it returns.
+  virtual Result<net::Network> network_create(const net::NetworkRequest& request) = 0;
+  /// Those that are always there (bridge, host, none) first. Filters: driver, id, label, name, scope, type
+  /// (builtin|custom), dangling.
+  virtual Result<std::vector<NetworkInfo>> network_list(const std::multimap<std::string, std::string>& filters) = 0;
+  virtual Result<NetworkInfo> network_inspect(std::string_view ref) = 0;
+  /// kConflict while workloads run on it, kPermission for those that are always there.
+  virtual Result<void> network_remove(std::string_view ref) = 0;
+  /// Puts a workload on a network too: at once when it runs, and at each start. `attachment.network` is not read.
+  virtual Result<void> network_connect(std::string_view network, std::string_view workload,
+                                       const NetworkAttachment& attachment) = 0;
+  /// Takes it off. `force`: also a workload that is no more, by what is recorded of it.
+  virtual Result<void> network_disconnect(std::string_view network, std::string_view workload, bool force) = 0;
+  /// Removes the user's networks that no workload is on or is to be on; their names. Filters: label, label!, until.
+  virtual Result<std::vector<std::string>> network_prune(const std::multimap<std::string, std::string>& filters) = 0;
+
   // The whole
   virtual Result<DiskUsage> disk_usage() = 0;
   virtual Result<store::CheckReport> check(bool deep, bool repair) = 0;
   virtual Result<std::vector<Check>> doctor() = 0;
-  /// The default bridge network as it is on this machine (its subnets are chosen by the first call ever), and who is
-  /// on it.
-  struct BridgeNetwork {
-    net::Network network;
-    std::vector<net::Endpoint> endpoints;
-  };
-  virtual Result<BridgeNetwork> bridge_network() = 0;
   /// Docker's /info document, in the parts that apply.
   virtual Result<std::string> info_json() = 0;
   virtual std::vector<Timing> timings() const = 0;

@@ -61,10 +61,18 @@ class EngineImpl : public Engine {
   Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) override;
   Result<void> events(const EventFilter& filter, const EventSink& sink) override;
   void emit(const Event& event) override;
+
+  Result<net::Network> network_create(const net::NetworkRequest& request) override;
+  Result<std::vector<NetworkInfo>> network_list(const std::multimap<std::string, std::string>& filters) override;
+  Result<NetworkInfo> network_inspect(std::string_view ref) override;
+  Result<void> network_remove(std::string_view ref) override;
+  Result<void> network_connect(std::string_view network, std::string_view workload,
+                               const NetworkAttachment& attachment) override;
+  Result<void> network_disconnect(std::string_view network, std::string_view workload, bool force) override;
+  Result<std::vector<std::string>> network_prune(const std::multimap<std::string, std::string>& filters) override;
   Result<DiskUsage> disk_usage() override;
   Result<store::CheckReport> check(bool deep, bool repair) override;
   Result<std::vector<Check>> doctor() override;
-  Result<BridgeNetwork> bridge_network() override;
   Result<std::string> info_json() override;
   std::vector<Timing> timings() const override { return timings_; }
 
@@ -115,6 +123,11 @@ class EngineImpl : public Engine {
   MonitorRequest monitor_request(const WorkloadRow& row, const Config& config, bool attach_input) const;
   void abandon_run(const WorkloadRow& row);
   Result<void> remove_run_folder(const std::string& id);
+
+  // networks.cc
+  /// Checks that the networks asked for are there, and gives them their names.
+  Result<void> resolve_networks(Config* config);
+  Result<NetworkInfo> network_info(const net::Network& network);
 
   // stop.cc
   Result<void> cleanup_locked(const Change& change, const WorkloadRow& row);
@@ -168,6 +181,12 @@ class EngineImpl : public Engine {
 /// JSON object of texts, "" for an empty one, and back.
 std::string labels_to_json(const std::map<std::string, std::string>& labels);
 std::map<std::string, std::string> labels_from_json(std::string_view json);
+
+/// What a list shows of a workload's networks: their names with commas between, or the mode.
+std::string joined_networks(const Config& config);
+
+/// Of a filter: 24h, 10m (ago), a Unix time, or RFC 3339; in nanoseconds since 1970.
+Result<int64_t> moment_of(const std::string& text);
 
 /// 64 hex digits from the kernel's random numbers.
 std::string random_id();

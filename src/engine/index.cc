@@ -189,6 +189,13 @@ Result<std::vector<WorkloadRow>> Index::list() {
 
 Result<std::vector<std::string>> Index::ids() { return db_->texts("SELECT id FROM workloads"); }
 
+Result<void> Index::set_networks(std::string_view id, std::string_view config_json, std::string_view networks) {
+  TRY_ASSIGN(db::WriteTransaction transaction, db::WriteTransaction::begin(*db_));
+  TRY(db_->run("UPDATE configs SET config = ? WHERE id = ?", config_json, id));
+  TRY(db_->run("UPDATE workloads SET network = ? WHERE id = ?", networks, id));
+  return transaction.commit();
+}
+
 Result<void> Index::set_ports(std::string_view id, std::string_view ports) {
   return db_->run("UPDATE workloads SET ports = ? WHERE id = ?", ports, id);
 }

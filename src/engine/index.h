@@ -55,6 +55,8 @@ class Index {
   /// Newest first.
   Result<std::vector<WorkloadRow>> list();
   Result<std::vector<std::string>> ids();
+  /// Another configuration, and the networks that a list shows.
+  Result<void> set_networks(std::string_view id, std::string_view config_json, std::string_view networks);
   Result<void> set_ports(std::string_view id, std::string_view ports);
   Result<void> set_removing(std::string_view id);
   Result<void> remove(std::string_view id);

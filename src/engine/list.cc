@@ -63,15 +63,25 @@ std::vector<PublishedPort> ports_of(std::string_view text) {
   return ports;
 }
 
-/// 24h, 10m (ago), a Unix time, or RFC 3339.
+/// `ref`: name, id, or the beginning of an id.
+bool is_on(const WorkloadRow& row, std::string_view ref) {
+  std::string_view rest = row.network;
+  while (!rest.empty()) {
+    const size_t comma = rest.find(',');
+    if (rest.substr(0, comma) == ref) return true;
+    rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
+  }
+  return false;
+}
+
+}  // namespace
+
 Result<int64_t> moment_of(const std::string& text) {
   if (const auto seconds = parse_int(text, 0, 9'000'000'000); seconds.ok()) return *seconds * 1'000'000'000;
   if (const auto ago = parse_duration(text); ago.ok()) return now_ns() - ago->count();
   TRY_ASSIGN(const auto when, parse_rfc3339(text));
   return std::chrono::duration_cast<std::chrono::nanoseconds>(when.time_since_epoch()).count();
 }
-
-}  // namespace
 
 WorkloadSummary EngineImpl::summary_of(const WorkloadRow& row, const RunState& state) const {
   WorkloadSummary out;
@@ -127,7 +137,7 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
     if ((before_ns && row.created_ns >= *before_ns) || (since_ns && row.created_ns <= *since_ns)) continue;
     if (!any_value(f, "id", [&](const std::string& v) { return row.id.starts_with(v); }) ||
         !any_value(f, "name", [&](const std::string& v) { return row.name.find(v) != std::string::npos; }) ||
-        !any_value(f, "network", [&](const std::string& v) { return row.network == v; }) ||
+        !any_value(f, "network", [&](const std::string& v) { return is_on(row, v); }) ||
         !any_value(f, "isolation", [&](const std::string& v) { return to_string(row.isolation) == v; })) {
       continue;
     }

@@ -155,7 +155,8 @@ TEST(Validate, KnowsDockersWords) {
   EXPECT_EQ(says([](Config& c) { c.name = "-x"; }),
             "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
   EXPECT_EQ(says([](Config& c) { c.memory = 1000; }), "Minimum memory limit allowed is 6MB");
-  EXPECT_NE(says([](Config& c) { c.network = "other"; }).find("network other not found"), std::string::npos);
+  EXPECT_EQ(says([](Config& c) { c.network = "other"; }), "");
+  EXPECT_EQ(says([](Config& c) { c.network = "../other"; }), "invalid network mode or name: ../other");
   EXPECT_NE(says([](Config& c) { c.env = {"=x"}; }).find("invalid environment variable: =x"), std::string::npos);
   EXPECT_NE(says([](Config& c) { c.stop_signal = "SIGNONE"; }), "");
   EXPECT_NE(says([](Config& c) { c.log_driver = "syslog"; }), "");

@@ -70,6 +70,11 @@ Result<void> EngineImpl::prepare_namespaces(const WorkloadRow& row, const Config
   } else if (joined(config.network)) {
     TRY_ASSIGN(spec.network_namespace, join(config.network, "network", "net"));
   } else {
+    const std::vector<NetworkAttachment> wanted = attachments(config);
+    if (wanted.size() > 1 || (wanted.size() == 1 && wanted.front().network != "bridge")) {
+      return errorf(ErrorKind::kUnsupported, "network {}: only the default bridge carries traffic yet",
+                    wanted.back().network);
+    }
     prepared->own_network = config.network == "bridge";
     prepared->private_network = true;
   }

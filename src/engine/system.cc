@@ -164,14 +164,6 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
   return report;
 }
 
-Result<Engine::BridgeNetwork> EngineImpl::bridge_network() {
-  TRY_ASSIGN(net::NetworkManager* const manager, network());
-  BridgeNetwork out;
-  TRY_ASSIGN(out.network, manager->inspect());
-  TRY_ASSIGN(out.endpoints, manager->list());
-  return out;
-}
-
 Result<std::vector<Check>> EngineImpl::doctor() {
   using Verdict = Check::Verdict;
   std::vector<Check> out;

@@ -10,6 +10,7 @@
 #include "engine/spec.h"
 #include "net/address.h"
 #include "net/hostfiles.h"
+#include "net/network.h"
 #include "net/ports.h"
 #include "sys/root.h"
 
@@ -94,12 +95,8 @@ Result<void> check_mounts(const Config& c) {
 
 Result<void> check_modes(const Config& c) {
   const auto is_container = [](const std::string& mode) { return mode.starts_with("container:") && mode.size() > 10; };
-  if (!(c.network == "bridge" || c.network == "default" || c.network == "none" || c.network == "host" ||
-        is_container(c.network))) {
-    return errorf(ErrorKind::kNotFound,
-                  "network {} not found: there are bridge, none, host and container:NAME (networks of your own come "
-                  "with a later release)",
-                  c.network);
+  if (has_own_networks(c.network) && !valid_name(c.network)) {
+    return invalid(fmt::format("invalid network mode or name: {}", c.network));
   }
   static constexpr std::array<std::string_view, 5> kIpc = {"", "none", "private", "shareable", "host"};
   if (std::find(kIpc.begin(), kIpc.end(), c.ipc_mode) == kIpc.end() && !is_container(c.ipc_mode)) {
@@ -117,9 +114,16 @@ Result<void> check_modes(const Config& c) {
   if (!c.cgroupns_mode.empty() && c.cgroupns_mode != "host" && c.cgroupns_mode != "private") {
     return invalid(fmt::format("--cgroupns: invalid CGROUP mode: {}", c.cgroupns_mode));
   }
-  const bool own_network = c.network == "bridge" || c.network == "default";
-  if (!own_network && (!c.ip.empty() || !c.ip6.empty())) {
-    return invalid("user specified IP address is supported on the bridge network only");
+  if (!has_own_networks(c.network) && (!c.ip.empty() || !c.ip6.empty())) {
+    return invalid("user specified IP address is supported on networks with subnets only");
+  }
+  if (!has_own_networks(c.network)) {
+    for (const NetworkAttachment& one : c.networks) {
+      if (one.network != c.network) {
+        return invalid(fmt::format("conflicting options: a workload with network mode {} can't be on network {}",
+                                   c.network, one.network));
+      }
+    }
   }
   if (is_container(c.network)) {
     if (!c.ports.empty() || c.publish_all) {
@@ -133,9 +137,40 @@ Result<void> check_modes(const Config& c) {
     }
   }
   if (c.uts_mode == "host" && !c.hostname.empty()) return invalid("conflicting options: hostname and the UTS mode");
-  if (!c.links.empty()) {
-    return errorf(ErrorKind::kUnsupported, "--link is not there: use an address or a network of your own (later)");
+  if (!c.links.empty() && !has_own_networks(c.network)) {
+    return invalid("conflicting options: links and the network mode");
   }
+  return {};
+}
+
+Result<void> check_attachments(const Config& c) {
+  constexpr size_t kMostNetworks = 64, kMostAliases = 128;
+  if (c.networks.size() > kMostNetworks) return invalid(fmt::format("more than {} networks", kMostNetworks));
+  std::set<std::string> seen;
+  for (const NetworkAttachment& one : attachments(c)) {
+    if (!valid_name(one.network)) return invalid(fmt::format("invalid network name: {:.80}", one.network));
+    if (!seen.insert(one.network).second) {
+      return invalid(fmt::format("network \"{}\" is specified multiple times", one.network));
+    }
+    if (one.aliases.size() > kMostAliases) return invalid(fmt::format("more than {} aliases", kMostAliases));
+    for (const std::string& alias : one.aliases) {
+      if (!valid_name(alias)) return invalid(fmt::format("network-scoped alias \"{:.80}\" is no host name", alias));
+    }
+    if (!one.aliases.empty() && one.network == net::kDefaultNetwork) {
+      return invalid("network-scoped aliases are only supported for user-defined networks");
+    }
+    for (const std::string& link : one.links) TRY(parse_link(link));
+    if (!one.ipv4.empty()) TRY(net::IpAddress::parse(one.ipv4));
+    if (!one.ipv6.empty()) TRY(net::IpAddress::parse(one.ipv6));
+    if (!one.mac_address.empty()) TRY(net::MacAddress::parse(one.mac_address));
+    for (const auto& [key, value] : one.driver_options) {
+      if (key != "com.docker.network.endpoint.ifname") {
+        return invalid(fmt::format("driver option {:.80} of network {}: there is com.docker.network.endpoint.ifname",
+                                   key, one.network));
+      }
+    }
+  }
+  for (const std::string& link : c.links) TRY(parse_link(link));
   return {};
 }
 
@@ -149,6 +184,7 @@ Result<void> check_network(const Config& c) {
   if (!c.ip.empty()) TRY(net::IpAddress::parse(c.ip));
   if (!c.ip6.empty()) TRY(net::IpAddress::parse(c.ip6));
   if (!c.mac_address.empty()) TRY(net::MacAddress::parse(c.mac_address));
+  TRY(check_attachments(c));
   for (const PortRequest& port : c.ports) {
     if (port.container_port == 0) return invalid("invalid containerPort: 0");
     TRY(net::parse_protocol(port.protocol));
@@ -223,6 +259,19 @@ Result<int> parse_signal(std::string_view text) {
     if (const auto offset = parse_int(name.substr(6), 0, 30); offset.ok()) return 64 - static_cast<int>(*offset);
   }
   return errorf(ErrorKind::kInvalid, "Invalid signal: {}", text);
+}
+
+Result<Link> parse_link(std::string_view text) {
+  const size_t colon = text.find(':');
+  std::string_view workload = text.substr(0, colon);
+  std::string_view alias = colon == std::string_view::npos ? workload : text.substr(colon + 1);
+  // Clients send back what inspect showed: "/workload:/this/alias".
+  if (workload.starts_with('/')) workload.remove_prefix(1);
+  if (const size_t slash = alias.rfind('/'); slash != std::string_view::npos) alias.remove_prefix(slash + 1);
+  if (!valid_name(workload) || !valid_name(alias)) {
+    return errorf(ErrorKind::kInvalid, "bad format for links: {:.80}: WORKLOAD or WORKLOAD:ALIAS is meant", text);
+  }
+  return Link{std::string(workload), std::string(alias)};
 }
 
 Result<void> validate(const Config& c) {

@@ -1,6 +1,7 @@
 #pragma once
 // Checks of a request that need nothing but the request, with Docker's words where they are known.
 
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -10,6 +11,12 @@ namespace hull::engine {
 
 /// [a-zA-Z0-9][a-zA-Z0-9_.-]*, at most 255.
 bool valid_name(std::string_view name);
+
+/// --link WORKLOAD[:ALIAS].
+struct Link {
+  std::string workload, alias;
+};
+Result<Link> parse_link(std::string_view text);
 
 /// kInvalid or kUnsupported, naming the option at fault.
 Result<void> validate(const Config& config);

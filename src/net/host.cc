@@ -187,7 +187,7 @@ Result<std::optional<Subnet>> colliding_route(Links& links, const Subnet& subnet
   return std::optional<Subnet>();
 }
 
-Result<Subnet> choose_subnet4(Links& links) {
+Result<Subnet> choose_subnet4(Links& links, const std::vector<Subnet>& avoid) {
   TRY_ASSIGN(const auto routes, links.routes(Family::kV4));
   std::vector<Subnet> candidates;
   const auto add = [&](uint8_t a, uint8_t b, uint8_t c, unsigned length) {
@@ -198,9 +198,23 @@ Result<Subnet> choose_subnet4(Links& links) {
   for (const int b : {30, 31, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18}) add(172, static_cast<uint8_t>(b), 0, 16);
   for (int b = 220; b < 236; ++b) add(10, static_cast<uint8_t>(b), 0, 16);
   for (int c = 240; c >= 192; c -= 16) add(192, 168, static_cast<uint8_t>(c), 20);
+  if (!avoid.empty()) {
+    // For the networks of users: hundreds of small ones when the large ones are used up.
+    for (int b = 219; b >= 216; --b) {
+      for (int c = 0; c < 256; ++c) add(10, static_cast<uint8_t>(b), static_cast<uint8_t>(c), 24);
+    }
+  }
   for (const Subnet& candidate : candidates) {
     const auto collides = [&](const RouteInfo& route) { return route.destination.overlaps(candidate); };
-    if (std::none_of(routes.begin(), routes.end(), collides)) return candidate;
+    if (std::any_of(routes.begin(), routes.end(), collides)) continue;
+    const auto taken = [&](const Subnet& other) { return other.overlaps(candidate); };
+    if (std::none_of(avoid.begin(), avoid.end(), taken)) return candidate;
+  }
+  if (!avoid.empty()) {
+    return errorf(ErrorKind::kNoSpace,
+                  "could not find an available, non-overlapping IPv4 address pool among {} candidates to assign to the "
+                  "network; give --subnet",
+                  candidates.size());
   }
   return errorf(ErrorKind::kNoSpace,
                 "choose a subnet for the network {}: each of {} candidates overlaps a route of this host; set "

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/error.h"
 #include "base/unique_fd.h"
@@ -39,8 +40,9 @@ Result<bool> is_forwarding(Family family);
 /// The bridge's own sysctls: loopback addresses may be routed to it, its router advertisements are not believed.
 Result<void> prepare_bridge(const std::string& device);
 
-/// The first subnet of a fixed list that overlaps no route of the host; kNoSpace when all do.
-Result<Subnet> choose_subnet4(Links& links);
+/// The first subnet of a fixed list that overlaps no route of the host; kNoSpace when all do. `avoid` empty: one for
+/// the default network; else one for another, that overlaps none of these.
+Result<Subnet> choose_subnet4(Links& links, const std::vector<Subnet>& avoid = {});
 /// A route that overlaps, other than those of the link `except`.
 Result<std::optional<Subnet>> colliding_route(Links& links, const Subnet& subnet, uint32_t except);
 /// fdXX:XXXX:XXXX:0::/64 with 40 random bits (RFC 4193, 3.2).

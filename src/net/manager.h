@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "net/definitions.h"
 #include "net/host.h"
 #include "net/link.h"
 #include "net/network.h"
@@ -17,6 +18,8 @@ namespace hull::net {
 /// Names of the host's ends of pairs start so; repair() removes only such.
 inline constexpr std::string_view kHostInterfacePrefix = "hv";
 
+/// dev_valid_name() of the kernel, and not lo.
+Result<void> validate_interface_name(std::string_view name);
 /// In the calling thread's namespace.
 Result<void> bring_loopback_up();
 
@@ -24,9 +27,10 @@ struct NetworkManager::Impl {
   NetPaths paths;
   NetSettings settings;
   std::optional<Records> records;
-  std::optional<Links> links_;      // opened at first use, in the host's namespace
-  std::optional<Ruleset> ruleset_;  // the same
-  UniqueFd home_;                   // the host's namespace
+  std::optional<Definitions> definitions_;  // opened when there are any
+  std::optional<Links> links_;              // opened at first use, in the host's namespace
+  std::optional<Ruleset> ruleset_;          // the same
+  UniqueFd home_;                           // the host's namespace
 
   Result<sys::FileLock> lock() { return sys::FileLock::acquire(paths.run_dir + "/lock", true, true); }
   Result<Links*> links();
@@ -35,6 +39,20 @@ struct NetworkManager::Impl {
 
   /// The network's definition, from data_dir and the settings; chosen and written at first.
   Result<Network> network();
+  /// The definitions of networks that users made; nothing when there never was one, unless `make`.
+  Result<Definitions*> definitions(bool make);
+  Result<std::vector<Network>> user_networks();
+  /// By name, id or prefix of an id; kNotFound.
+  Result<Network> find_network(std::string_view ref);
+  Result<void> choose_subnets(const NetworkRequest& request, Network& network);
+  /// kConflict when another network has its device or parent.
+  Result<void> check_devices(const Network& network);
+  /// The parent of a macvlan or ipvlan network: as asked for, or one to be made.
+  Result<void> name_parent(Network& network);
+  /// The bridge with its rules, or the parent.
+  Result<void> ensure_device(const Network& network);
+  /// What ensure_device made; absent is success.
+  Result<void> remove_device(const Network& network);
   /// Marks the bridge as that of these folders.
   std::string alias_prefix() const;
   std::string alias_of(const Network& network) const;

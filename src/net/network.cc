@@ -31,7 +31,8 @@ Result<void> validate_workload_id(std::string_view id) {
   return {};
 }
 
-// dev_valid_name() of the kernel, and not lo.
+}  // namespace
+
 Result<void> validate_interface_name(std::string_view name) {
   const auto bad = [](unsigned char c) { return c == '/' || c == ':' || c == '%' || std::isspace(c) != 0 || c < 0x20; };
   if (name.empty() || name.size() > 15 || name == "." || name == ".." || name == "lo" ||
@@ -40,8 +41,6 @@ Result<void> validate_interface_name(std::string_view name) {
   }
   return {};
 }
-
-}  // namespace
 
 Result<NetworkManager> NetworkManager::open(const NetPaths& paths, const NetSettings& settings) {
   TRY(validate_interface_name(settings.bridge_device));
@@ -197,11 +196,6 @@ Result<RepairReport> NetworkManager::repair(const std::function<bool(std::string
   TRY_ASSIGN(out.rules_restored, impl_->ensure_rules(network, Impl::Trust::kNothing));
   TRY(enable_forwarding(network.subnet6.has_value()));
   return out;
-}
-
-Result<Network> NetworkManager::inspect() {
-  TRY_ASSIGN(const auto lock, impl_->lock());
-  return impl_->network();
 }
 
 Result<std::vector<Endpoint>> NetworkManager::list() {

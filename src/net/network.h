@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -46,16 +47,73 @@ struct NetSettings {
   bool hold_ports = true;
 };
 
-/// A network as data. The default bridge is the only one now.
-struct Network {
+/// What carries a network's traffic.
+enum class Driver : uint8_t {
+  kBridge,
+  kMacvlan,
+  kIpvlan,
+  kHost,  ///< the host's own namespace: listed, never made
+  kNull,  ///< none: the same
+};
+/// "bridge", "macvlan", "ipvlan", "host", "null".
+std::string_view to_string(Driver driver);
+
+/// One --subnet with what belongs to it, as it was asked for.
+struct IpamPool {
+  std::optional<Subnet> subnet;            ///< nothing: one that collides with nothing is chosen
+  std::optional<IpAddress> gateway;        ///< nothing: the first address of the subnet
+  std::optional<Subnet> range;             ///< --ip-range: where addresses are chosen from; inside the subnet
+  std::map<std::string, IpAddress> taken;  ///< --aux-address: name and address of what else is there
+};
+
+/// A network that is wanted (`network create`).
+struct NetworkRequest {
   std::string name;
-  std::string bridge_device;
+  std::string driver = "bridge";  ///< bridge, macvlan, ipvlan
+  bool internal = false;          ///< no way out of it
+  bool attachable = false;        ///< kept and shown; means nothing on one machine
+  bool ipv4 = true, ipv6 = false;
+  std::string ipam_driver = "default";
+  std::map<std::string, std::string> ipam_options;
+  std::vector<IpamPool> pools;  ///< at most one of each family
+  std::map<std::string, std::string> options, labels;
+};
+
+/// A network as data.
+struct Network {
+  std::string id;  ///< 64 hexadecimal digits
+  std::string name;
+  Driver driver = Driver::kBridge;
+  int64_t created_ns = 0;  ///< since 1970; 0 for those that are always there
+  bool internal = false, attachable = false;
+  std::string bridge_device;  ///< of a bridge
   Subnet subnet4;
-  IpAddress gateway4;
+  IpAddress gateway4;  ///< 0.0.0.0: none
   std::optional<Subnet> subnet6;
   std::optional<IpAddress> gateway6;
+  std::optional<Subnet> range4, range6;
+  std::map<std::string, IpAddress> taken;
   unsigned mtu = 1500;
+  bool mtu_given = false;
+  std::map<std::string, std::string> options, labels, ipam_options;  ///< as they were asked for
+  // What the options say.
+  bool between = true;                   ///< enable_icc: workloads reach one another
+  bool masquerade = true;                ///< ip_masquerade: they reach the outside under the host's address
+  std::optional<IpAddress> publish_on;   ///< host_binding_ipv4: where ports are published that name no address
+  std::string parent;                    ///< of macvlan and ipvlan: the host's interface
+  bool makes_parent = false;             ///< the parent is ours: a VLAN, or a dummy when none was named
+  std::string mode;                      ///< of macvlan: bridge, private, vepa, passthru; of ipvlan: l2, l3, l3s
+  std::string flag;                      ///< of ipvlan: bridge, private, vepa
+  std::string interface_prefix = "eth";  ///< container_iface_prefix: names inside begin so
+
+  bool is_default() const { return name == kDefaultNetwork; }
+  /// Whether workloads get a default route by it.
+  bool leads_out() const { return !internal && driver != Driver::kHost && driver != Driver::kNull; }
+  bool publishes() const { return driver == Driver::kBridge && !internal; }
 };
+
+/// The id of one of the three networks that are always there (bridge, host, none).
+std::string default_network_id(std::string_view name);
 
 struct ReserveRequest {
   std::string workload_id;  ///< 1 to 128 of [A-Za-z0-9_.-]
@@ -112,6 +170,19 @@ class NetworkManager {
   NetworkManager& operator=(NetworkManager&&) noexcept;
   ~NetworkManager();
 
+  // Networks. `ref` is a name, an id, or a unique prefix of an id.
+
+  /// Writes a network down and makes its bridge (or VLAN). kExists: the name is taken; kConflict: the subnet overlaps
+  /// another network's or a route of the host, or the device is another network's; kInvalid names what is wrong.
+  Result<Network> create(const NetworkRequest& request);
+  /// Those that are always there first, then in the order they were made.
+  Result<std::vector<Network>> networks();
+  Result<Network> inspect(std::string_view ref = kDefaultNetwork);
+  /// kConflict while workloads are on it, kPermission for those that are always there.
+  Result<void> remove(std::string_view ref);
+
+  // Workloads on them.
+
   /// Takes addresses and ports for a workload on the default bridge and writes them down, so that its hosts file can be
   /// written before it exists. The workload must already be on record with the engine (see repair()).
   /// kInvalid: an address outside the subnet; kExists: this workload has an endpoint; kConflict: an address or a port
@@ -136,8 +207,6 @@ class NetworkManager {
   /// under the lock, so a workload that is put on record before its reserve() is never taken for gone.
   Result<RepairReport> repair(const std::function<bool(std::string_view workload_id)>& alive);
 
-  /// The default network; chooses and writes down its subnets when this is the first call ever.
-  Result<Network> inspect();
   Result<std::vector<Endpoint>> list();
   /// kNotFound when the workload has none.
   Result<Endpoint> find(std::string_view workload_id);
