@@ -46,7 +46,18 @@ enum class Complete : uint8_t {
 };
 
 /// Under which heading help and man pages show a flag.
-enum class Group : uint8_t { kGeneral, kProcess, kFiles, kNetwork, kLimits, kRights, kNamespaces, kLogs, kLater };
+enum class Group : uint8_t {
+  kGeneral,
+  kProcess,
+  kFiles,
+  kNetwork,
+  kLimits,
+  kRights,
+  kNamespaces,
+  kHealth,
+  kLogs,
+  kLater
+};
 
 /// In the order of help and man pages.
 struct GroupTitle {
@@ -61,6 +72,7 @@ inline constexpr GroupTitle kGroupTitles[] = {
     {Group::kLimits, "Limits"},
     {Group::kRights, "Rights and devices"},
     {Group::kNamespaces, "Namespaces"},
+    {Group::kHealth, "Restart and health"},
     {Group::kLogs, "Logs"},
     {Group::kLater, "Understood, not in this version"},
 };

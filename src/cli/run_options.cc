@@ -4,6 +4,7 @@
 
 #include "base/error_format.h"
 #include "cli/values.h"
+#include "engine/log_config.h"
 
 namespace hull::cli {
 namespace {
@@ -61,6 +62,13 @@ Result<void> check_conflicts(const Options& options) {
   }
   if (config.log_driver == "none" && !config.log_options.empty()) {
     return errorf(ErrorKind::kInvalid, "invalid logging opts for driver none");
+  }
+  if (!config.log_options.empty()) TRY(engine::log_config(config, {}));
+  if (config.auto_remove && config.restart.restarts()) {
+    return errorf(ErrorKind::kInvalid, "conflicting options: cannot specify both --restart and --rm");
+  }
+  if (options.no_healthcheck && (config.healthcheck || !config.health_on_failure.empty())) {
+    return errorf(ErrorKind::kInvalid, "--no-healthcheck conflicts with --health-* options");
   }
   const bool shared = config.network == "host" || config.network.starts_with("container:");
   const auto conflict = [&](View flag) {
@@ -136,6 +144,7 @@ Result<RunOptions> parse_run_options(const Parsed& parsed) {
   config.attach_stderr = options.attach.empty() || attached("stderr");
   if (options.detach) config.attach_stdin = config.attach_stdout = config.attach_stderr = false;
   TRY(check_conflicts(options));
+  if (options.no_healthcheck) config.healthcheck.emplace().test = {"NONE"};
   return options;
 }
 

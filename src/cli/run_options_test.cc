@@ -238,8 +238,15 @@ TEST(RunOptions, Logs) {
   EXPECT_THAT(config({"--log-opt", "max-size=10m", "--log-opt", "max-file=3"}).log_options,
               ElementsAre(Pair("max-file", "3"), Pair("max-size", "10m")));
   EXPECT_EQ(config({"--log-driver", "none"}).log_driver, "none");
-  EXPECT_THAT(problem({"--log-driver", "syslog"}), HasSubstr("no log driver 'syslog'"));
-  EXPECT_THAT(problem({"--log-opt", "tag=x"}), HasSubstr("unknown log option 'tag'"));
+  EXPECT_THAT(problem({"--log-driver", "syslog"}), HasSubstr("no log driver named 'syslog'"));
+  EXPECT_THAT(problem({"--log-opt", "speed=x"}), HasSubstr("unknown log opt 'speed' for json-file"));
+  EXPECT_THAT(problem({"--log-driver", "local", "--log-opt", "tag=x"}), HasSubstr("unknown log opt 'tag' for local"));
+  EXPECT_THAT(problem({"--log-driver", "journald", "--log-opt", "max-size=1m"}), HasSubstr("for journald"));
+  EXPECT_THAT(problem({"--log-opt", "tag={{.Moon}}"}), HasSubstr("unknown field {{.Moon}}"));
+  EXPECT_THAT(problem({"--log-opt", "env-regex=("}), HasSubstr("invalid regular expression"));
+  EXPECT_THAT(problem({"--log-opt", "compress=true"}), HasSubstr("max-file is less than 2"));
+  EXPECT_THAT(problem({"--log-opt", "max-buffer-size=1m"}), HasSubstr("mode=non-blocking"));
+  EXPECT_EQ(problem({"--log-opt", "mode=non-blocking", "--log-opt", "max-buffer-size=1m"}), "none");
   EXPECT_THAT(problem({"--log-driver", "none", "--log-opt", "max-size=1m"}), HasSubstr("driver none"));
 }
 
@@ -258,13 +265,40 @@ TEST(RunOptions, TheWall) {
   EXPECT_THAT(problem({"--storage-opt", "inodes=5"}), HasSubstr("unknown storage option 'inodes'"));
 }
 
+TEST(RunOptions, RestartPolicies) {
+  EXPECT_EQ(config({}).restart.name, "no");
+  EXPECT_EQ(config({"--restart", "always"}).restart.name, "always");
+  EXPECT_EQ(config({"--restart", "always", "--restart", ""}).restart.name, "no");
+  const auto made = config({"--restart", "on-failure:3"});
+  EXPECT_EQ(made.restart.name, "on-failure");
+  EXPECT_EQ(made.restart.maximum_retries, 3);
+  EXPECT_THAT(problem({"--restart", "sometimes"}), HasSubstr("unknown policy 'sometimes'"));
+  EXPECT_THAT(problem({"--restart", "always:3"}), HasSubstr("cannot be used with restart policy 'always'"));
+  EXPECT_THAT(problem({"--restart", "on-failure:-1"}), HasSubstr("on-failure:-1"));
+  EXPECT_THAT(problem({"--restart", "always", "--rm"}), HasSubstr("cannot specify both --restart and --rm"));
+}
+
+TEST(RunOptions, HealthChecks) {
+  const auto made = config({"--health-cmd", "curl -f http://localhost", "--health-interval", "1m30s",
+                            "--health-timeout", "300ms", "--health-retries", "5", "--health-start-period", "10s",
+                            "--health-start-interval", "1s", "--health-on-failure", "restart"});
+  ASSERT_TRUE(made.healthcheck.has_value());
+  EXPECT_THAT(made.healthcheck->test, ElementsAre("CMD-SHELL", "curl -f http://localhost"));
+  EXPECT_EQ(made.healthcheck->interval_ns, 90'000'000'000);
+  EXPECT_EQ(made.healthcheck->timeout_ns, 300'000'000);
+  EXPECT_EQ(made.healthcheck->start_period_ns, 10'000'000'000);
+  EXPECT_EQ(made.healthcheck->start_interval_ns, 1'000'000'000);
+  EXPECT_EQ(made.healthcheck->retries, 5);
+  EXPECT_EQ(made.health_on_failure, "restart");
+  EXPECT_THAT(config({"--no-healthcheck"}).healthcheck->test, ElementsAre("NONE"));
+  EXPECT_FALSE(config({"--no-healthcheck"}).has_health_check());
+  EXPECT_THAT(problem({"--no-healthcheck", "--health-cmd", "true"}), HasSubstr("conflicts with --health-*"));
+  EXPECT_THAT(problem({"--health-interval", "soon"}), HasSubstr("health-interval"));
+  EXPECT_THAT(problem({"--health-on-failure", "panic"}), HasSubstr("unknown action 'panic'"));
+}
+
 TEST(RunOptions, WhatComesLaterIsRefused) {
   EXPECT_THAT(problem({"--gpus", "all"}), HasSubstr("later version"));
-  EXPECT_THAT(problem({"--restart", "always"}), HasSubstr("restart policies come"));
-  EXPECT_EQ(problem({"--restart", "no"}), "none");
-  EXPECT_THAT(problem({"--restart", "sometimes"}), HasSubstr("unknown policy"));
-  EXPECT_THAT(problem({"--health-cmd", "true"}), HasSubstr("health checks"));
-  EXPECT_EQ(problem({"--no-healthcheck"}), "none");
   EXPECT_THAT(problem({"--kernel-memory", "1g"}), HasSubstr("no such limit"));
   EXPECT_THAT(problem({"--link-local-ip", "169.254.1.1"}), HasSubstr("follows from the MAC"));
   EXPECT_THAT(problem({"--cpu-count", "1"}), HasSubstr("Windows"));

@@ -11,6 +11,7 @@
 #include "cli/run_options.h"
 #include "cli/text.h"
 #include "cli/values.h"
+#include "engine/log_config.h"
 
 namespace hull::cli::setters {
 
@@ -98,9 +99,32 @@ inline Done refuse_version(Options&, View value) {
   return errorf(ErrorKind::kUnsupported, "this comes with a later version of Hull");
 }
 inline Done refuse_windows(Options&, View) { return errorf(ErrorKind::kUnsupported, "this is for Windows only"); }
-inline Done refuse_health(Options&, View value) {
-  if (value == "0" || value == "0s" || value.empty()) return {};
-  return errorf(ErrorKind::kUnsupported, "health checks come with a later version of Hull");
+inline oci::HealthConfig& health(Options& options) {
+  if (!options.config.healthcheck) options.config.healthcheck.emplace();
+  return *options.config.healthcheck;
+}
+inline Done set_health_cmd(Options& options, View value) {
+  if (!value.empty()) health(options).test = {"CMD-SHELL", std::string(value)};
+  return {};
+}
+template <auto Member>
+inline Done health_duration(Options& options, View value) {
+  TRY_ASSIGN(const auto parsed, parse_duration(value));
+  if (parsed.count() < 0) return errorf(ErrorKind::kInvalid, "a duration cannot be negative");
+  health(options).*Member = parsed.count();
+  return {};
+}
+inline Done set_health_retries(Options& options, View value) {
+  TRY_ASSIGN(const int64_t parsed, parse_int(value, 0, 1'000'000));
+  health(options).retries = static_cast<int>(parsed);
+  return {};
+}
+inline Done set_health_on_failure(Options& options, View value) {
+  if (value != "none" && value != "kill" && value != "restart" && value != "stop") {
+    return errorf(ErrorKind::kInvalid, "unknown action '{:.80}' (none, kill, restart or stop)", value);
+  }
+  options.config.health_on_failure = value == "none" ? "" : value;
+  return {};
 }
 
 inline Done set_attach(Options& options, View value) {
@@ -152,13 +176,24 @@ inline Done set_platform(Options& options, View value) {
   options.config.platform = value;
   return {};
 }
-inline Done set_restart(Options&, View value) {
-  if (value.empty() || value == "no") return {};
-  const View policy = value.substr(0, value.find(':'));
-  if (policy == "always" || policy == "unless-stopped" || policy == "on-failure") {
-    return errorf(ErrorKind::kUnsupported, "restart policies come with a later version of Hull; only \"no\" is there");
+inline Done set_restart(Options& options, View value) {
+  const View name = value.substr(0, value.find(':'));
+  engine::RestartPolicy policy;
+  if (!name.empty()) policy.name = name;
+  if (name != value) {
+    if (name != "on-failure" && (name == "no" || name == "always" || name == "unless-stopped")) {
+      return errorf(ErrorKind::kInvalid, "maximum retry count cannot be used with restart policy '{}'", name);
+    }
+    TRY_ASSIGN(const int64_t most, parse_int(value.substr(name.size() + 1), 0, 1 << 30));
+    policy.maximum_retries = static_cast<int>(most);
   }
-  return errorf(ErrorKind::kInvalid, "unknown policy '{:.80}'; use 'no'", value);
+  if (policy.name != "no" && policy.name != "always" && policy.name != "unless-stopped" &&
+      policy.name != "on-failure") {
+    return errorf(ErrorKind::kInvalid,
+                  "unknown policy '{:.80}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'", name);
+  }
+  options.config.restart = std::move(policy);
+  return {};
 }
 inline Done set_isolation(Options& options, View value) {
   if (value.empty() || value == "default" || value == "container") {
@@ -362,21 +397,12 @@ inline Done set_shm_size(Options& options, View value) {
   return {};
 }
 inline Done set_log_driver(Options& options, View value) {
-  if (!value.empty() && value != "json-file" && value != "none") {
-    return errorf(ErrorKind::kUnsupported, "there is no log driver '{:.80}' (json-file, none)", value);
-  }
+  TRY(engine::check_log_driver(value));
   options.config.log_driver = value;
   return {};
 }
 inline Done set_log_option(Options& options, View value) {
   TRY_ASSIGN(auto pair, parse_pair(value));
-  if (pair.first == "max-size") {
-    if (pair.second != "-1") TRY(parse_size(pair.second));
-  } else if (pair.first == "max-file") {
-    TRY(parse_int(pair.second, 1, 10000));
-  } else {
-    return errorf(ErrorKind::kUnsupported, "unknown log option '{:.80}' (max-size, max-file)", pair.first);
-  }
   options.config.log_options.insert_or_assign(std::move(pair.first), std::move(pair.second));
   return {};
 }

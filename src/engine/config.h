@@ -68,8 +68,9 @@ struct NetworkAttachment {
 };
 
 struct RestartPolicy {
-  std::string name = "no";  // only "no" until restart policies are there
-  int maximum_retries = 0;
+  std::string name = "no";  // "" and "no", always, unless-stopped, on-failure
+  int maximum_retries = 0;  // with on-failure; 0: no limit
+  bool restarts() const { return !name.empty() && name != "no"; }
 };
 
 /// How to run one workload. In the order of topics, not of sizes.
@@ -96,6 +97,12 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string hostname, domainname;
   bool auto_remove = false;
   RestartPolicy restart;
+  // Health: as the image has it where nothing is said (test empty, durations 0); test {"NONE"}: no checks.
+  std::optional<oci::HealthConfig> healthcheck;
+  std::string health_on_failure;  // "" and "none", kill, restart, stop
+  bool has_health_check() const {
+    return healthcheck && !healthcheck->test.empty() && healthcheck->test.front() != "NONE";
+  }
   // Files
   std::vector<MountRequest> mounts;
   std::vector<std::string> volumes_from;
@@ -135,8 +142,8 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::vector<std::string> dns, dns_search, dns_options, extra_hosts, network_aliases, links;
   std::string ip, ip6, mac_address;
   // Logs
-  std::string log_driver;                          // "", json-file, none
-  std::map<std::string, std::string> log_options;  // max-size, max-file
+  std::string log_driver;                          // "" (hull.toml's), json-file, local, journald, none
+  std::map<std::string, std::string> log_options;  // see log_config.h
   std::string runtime;
 };
 

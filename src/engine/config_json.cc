@@ -4,6 +4,7 @@
 #include "base/error_format.h"
 #include "base/units.h"
 #include "engine/config.h"
+#include "engine/config_json_parts.h"
 #include "oci/json_reader.h"
 #include "oci/json_writer.h"
 
@@ -510,6 +511,7 @@ std::string to_json(const Config& c) {
     w.member_opt("Labels", c.labels);
     w.member_opt("StopSignal", c.stop_signal);
     if (c.stop_timeout_s) w.member("StopTimeout", *c.stop_timeout_s);
+    write_health(w, c);
     w.member("Tty", c.tty);
     w.member("OpenStdin", c.open_stdin);
     w.member("AttachStdin", c.attach_stdin);
@@ -547,6 +549,7 @@ Result<Config> parse_config(std::string_view json) {
     if (key == "Labels") return r.value(c.labels);
     if (key == "StopSignal") return r.value(c.stop_signal);
     if (key == "StopTimeout") return r.value(c.stop_timeout_s.emplace());
+    if (key == "Healthcheck") return read_health(r, c);
     if (key == "Tty") return r.value(c.tty);
     if (key == "OpenStdin") return r.value(c.open_stdin);
     if (key == "AttachStdin") return r.value(c.attach_stdin);

@@ -8,6 +8,7 @@
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
+#include "engine/log_config.h"
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/validate.h"
@@ -56,6 +57,22 @@ std::string random_name() {
   const std::string id = random_id();
   const auto number = [&](size_t at) { return std::stoul(id.substr(at, 4), nullptr, 16); };
   return fmt::format("{}_{}", kFirst[number(0) % kFirst.size()], kSecond[number(4) % kSecond.size()]);
+}
+
+/// What is understood and does not act yet is refused.
+Result<void> check_services(const Config& config) {
+  if (config.restart.restarts()) {
+    return errorf(ErrorKind::kUnsupported, "--restart {}: restart policies come with a later release",
+                  config.restart.name);
+  }
+  if (config.has_health_check() || !config.health_on_failure.empty()) {
+    return errorf(ErrorKind::kUnsupported, "--health-cmd: health checks come with a later release");
+  }
+  TRY_ASSIGN(const LogConfig log, log_config(config, {}));
+  if (log.driver == LogDriver::kLocal || log.driver == LogDriver::kJournald || log.compress || !log.blocking) {
+    return errorf(ErrorKind::kUnsupported, "--log-driver {}: this comes with a later release", config.log_driver);
+  }
+  return {};
 }
 
 }  // namespace
@@ -151,6 +168,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   Config config = asked;
   if (config.runtime == "hull-oci-vm") config.isolation = Isolation::kVm;
   TRY(validate(config));
+  TRY(check_services(config));
   Created created;
   if (config.isolation == Isolation::kVm) TRY(check_vm_host(config, &created.notices));
   TRY_ASSIGN(Index* const names, index());

@@ -45,7 +45,8 @@ struct Settings {
   static Result<Settings> load();
 };
 
-enum class Status { kCreated, kRunning, kPaused, kExited, kDead, kRemoving };
+/// kRestarting: it ended, and its monitor starts it again after a while (restart policy).
+enum class Status { kCreated, kRunning, kPaused, kRestarting, kExited, kDead, kRemoving };
 std::string_view to_string(Status status);
 
 struct PublishedPort {

@@ -24,6 +24,9 @@ std::string status_text(const RunState& state) {
       return "Up " + age(state.started_ns);
     case Status::kPaused:
       return "Up " + age(state.started_ns) + " (Paused)";
+    case Status::kRestarting:
+      return fmt::format("Restarting ({}) {} ago", state.exit ? state.exit->code : 0,
+                         age(state.exit ? state.exit->finished_ns : 0));
     case Status::kExited:
       return fmt::format("Exited ({}) {} ago", state.exit ? state.exit->code : 0,
                          age(state.exit ? state.exit->finished_ns : 0));

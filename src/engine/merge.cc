@@ -57,6 +57,17 @@ Result<Config> merge_image(Config config, const oci::ImageRunConfig& image) {
       config.exposed_ports.push_back(port);
     }
   }
+  if (image.healthcheck) {
+    // Docker's rule: what is not said is the image's, member by member.
+    const oci::HealthConfig& theirs = *image.healthcheck;
+    oci::HealthConfig& ours = config.healthcheck ? *config.healthcheck : config.healthcheck.emplace();
+    if (ours.test.empty()) ours.test = theirs.test;
+    if (ours.interval_ns == 0) ours.interval_ns = theirs.interval_ns;
+    if (ours.timeout_ns == 0) ours.timeout_ns = theirs.timeout_ns;
+    if (ours.start_period_ns == 0) ours.start_period_ns = theirs.start_period_ns;
+    if (ours.start_interval_ns == 0) ours.start_interval_ns = theirs.start_interval_ns;
+    if (ours.retries == 0) ours.retries = theirs.retries;
+  }
   for (const std::string& volume : image.volumes) {
     const std::string target = sys::clean_path(volume);
     if (target.empty()) continue;

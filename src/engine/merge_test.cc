@@ -34,6 +34,22 @@ TEST(Merge, TakesWhatIsOpenFromTheImage) {
   EXPECT_EQ(merged->mounts[0].target, "/data");
 }
 
+TEST(Merge, HealthMemberByMember) {
+  oci::ImageRunConfig theirs = image();
+  theirs.healthcheck = oci::HealthConfig{{"CMD", "probe"}, 5'000'000'000, 1'000'000'000, 0, 0, 7};
+  Config config;
+  config.healthcheck = oci::HealthConfig{{}, 0, 2'000'000'000, 0, 0, 0};
+  const auto merged = merge_image(config, theirs);
+  ASSERT_TRUE(merged.ok());
+  EXPECT_EQ(merged->healthcheck->test, (Words{"CMD", "probe"}));
+  EXPECT_EQ(merged->healthcheck->interval_ns, 5'000'000'000);
+  EXPECT_EQ(merged->healthcheck->timeout_ns, 2'000'000'000);
+  EXPECT_EQ(merged->healthcheck->retries, 7);
+  config.healthcheck->test = {"NONE"};
+  EXPECT_FALSE(merge_image(config, theirs)->has_health_check());
+  EXPECT_TRUE(merge_image(Config(), theirs)->has_health_check());
+}
+
 TEST(Merge, TheRequestWins) {
   Config config;
   config.cmd = {"other"};

@@ -43,6 +43,8 @@ std::string_view to_string(Status status) {
       return "running";
     case Status::kPaused:
       return "paused";
+    case Status::kRestarting:
+      return "restarting";
     case Status::kExited:
       return "exited";
     case Status::kDead:

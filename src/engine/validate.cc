@@ -7,6 +7,7 @@
 
 #include "base/error_format.h"
 #include "base/units.h"
+#include "engine/log_config.h"
 #include "engine/spec.h"
 #include "net/address.h"
 #include "net/hostfiles.h"
@@ -196,26 +197,38 @@ Result<void> check_network(const Config& c) {
   return {};
 }
 
-Result<void> check_logs(const Config& c) {
-  if (!c.log_driver.empty() && c.log_driver != "json-file" && c.log_driver != "none") {
-    return invalid(
-        fmt::format("logger: no log driver named '{}' is registered: there are json-file and none", c.log_driver));
+/// Docker's texts (daemon/container.go).
+Result<void> check_service(const Config& c) {
+  const RestartPolicy& policy = c.restart;
+  if (policy.restarts() && policy.name != "always" && policy.name != "unless-stopped" && policy.name != "on-failure") {
+    return invalid(fmt::format(
+        "invalid restart policy: unknown policy '{}'; use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+        policy.name));
   }
-  for (const auto& [name, value] : c.log_options) {
-    if (c.log_driver == "none") return invalid(fmt::format("unknown log opt '{}' for none log driver", name));
-    if (name == "max-size") {
-      const auto size = parse_size(value);
-      if (!size.ok() || *size <= 0) return invalid(fmt::format("invalid value for max-size: {}", value));
-    } else if (name == "max-file") {
-      if (!parse_int(value, 1, 1000).ok()) return invalid(fmt::format("max-file cannot be less than 1: {}", value));
-    } else if (name == "compress") {
-      if (value != "false")
-        return errorf(ErrorKind::kUnsupported, "log opt compress={}: logs are not compressed", value);
-    } else if (name != "mode" && name != "labels" && name != "labels-regex" && name != "env" && name != "env-regex" &&
-               name != "tag") {
-      return invalid(fmt::format("unknown log opt '{}' for json-file log driver", name));
-    }
+  if (policy.maximum_retries != 0 && policy.name != "on-failure") {
+    return invalid("invalid restart policy: maximum retry count can only be used with 'on-failure'");
   }
+  if (policy.maximum_retries < 0) return invalid("invalid restart policy: maximum retry count cannot be negative");
+  if (policy.restarts() && c.auto_remove) return invalid("can't create 'AutoRemove' container with restart policy");
+  const std::string& action = c.health_on_failure;
+  if (!action.empty() && action != "none" && action != "kill" && action != "restart" && action != "stop") {
+    return invalid(fmt::format("unknown health check action '{}': use none, kill, restart or stop", action));
+  }
+  if (!c.healthcheck) return {};
+  const oci::HealthConfig& health = *c.healthcheck;
+  if (!health.test.empty() && health.test[0] != "NONE" && health.test[0] != "CMD" && health.test[0] != "CMD-SHELL") {
+    return invalid(fmt::format("Unknown type '{}' in healthcheck: use NONE, CMD or CMD-SHELL", health.test[0]));
+  }
+  if (health.test.size() == 1 && health.test[0] != "NONE") return invalid("Healthcheck has no command");
+  constexpr int64_t kLeastNs = 1'000'000;
+  const std::pair<const char*, int64_t> durations[] = {{"Interval", health.interval_ns},
+                                                       {"Timeout", health.timeout_ns},
+                                                       {"StartPeriod", health.start_period_ns},
+                                                       {"StartInterval", health.start_interval_ns}};
+  for (const auto& [name, ns] : durations) {
+    if (ns != 0 && ns < kLeastNs) return invalid(fmt::format("{} in Healthcheck cannot be less than 1ms", name));
+  }
+  if (health.retries < 0) return invalid("Retries in Healthcheck cannot be negative");
   return {};
 }
 
@@ -283,9 +296,7 @@ Result<void> validate(const Config& c) {
     return errorf(ErrorKind::kInvalid, "unknown or invalid runtime name: {}: there are hull-oci and hull-oci-vm",
                   c.runtime);
   }
-  if (c.restart.name != "no" && !c.restart.name.empty()) {
-    return errorf(ErrorKind::kUnsupported, "--restart {}: restart policies come with a later release", c.restart.name);
-  }
+  TRY(check_service(c));
   for (const std::string& entry : c.env) {
     if (entry.empty() || entry.front() == '=') {
       return errorf(ErrorKind::kInvalid, "invalid environment variable: {}", entry);
@@ -299,7 +310,7 @@ Result<void> validate(const Config& c) {
   TRY(check_mounts(c));
   TRY(check_modes(c));
   TRY(check_network(c));
-  TRY(check_logs(c));
+  TRY(log_config(c, {}));
   TRY(validate_vm(c));
   TRY(effective_capabilities(c));
   TRY(parse_security_options(c.security_opt));
