@@ -75,6 +75,12 @@ Result<void> check(const NameRecord& record) {
     if (auto address = IpAddress::parse(server); !address.ok()) {
       return errorf(ErrorKind::kInvalid, "DNS server {} of workload {}: not an IP address", server.substr(0, 80),
                     record.workload_id);
+    } else if (address->is_loopback()) {
+      return errorf(
+          ErrorKind::kUnsupported,
+          "--dns {}: on a user-defined network the host asks the servers for the container, so they must have "
+          "addresses that the host can reach",
+          server);
     }
   }
   return {};
@@ -297,7 +303,14 @@ Result<void> withdraw_names(const DnsPlace& place, std::string_view network_id, 
     return errnof("remove {}", path);
   }
   ::rmdir(folder.c_str());  // when it was the last
-  return {};
+  // The worker of a keeper that was killed sees nothing of this, and its sockets keep the namespace: a new keeper ends
+  // it. A clean end leaves no such file.
+  if (!sys::exists(place.run_dir + "/dns.worker")) return {};
+  {
+    const auto lock = sys::FileLock::acquire(place.run_dir + "/dns.lock", true, false);
+    if (!lock.ok()) return {};
+  }
+  return start_server(place);
 }
 
 Result<void> ensure_dns(const DnsPlace& place) {

@@ -49,7 +49,8 @@ struct NameRecord {
   std::vector<IpAddress> gateways;
   /// False on an internal network. A workload may ask the outside when one of its networks lets it.
   bool forward = true;
-  /// --dns: asked instead of the host's servers (addresses; loopback ones are the container's own).
+  /// --dns: asked, by the host, instead of the host's servers. Loopback addresses are kUnsupported: the container's
+  /// own can't be reached from there.
   std::vector<std::string> servers;
   bool operator==(const NameRecord&) const = default;
 };
@@ -70,7 +71,8 @@ struct DnsPlace {
 /// workload's program runs. kUnavailable: hull-dns can't be started or does not answer within ten seconds; kConflict:
 /// it can't listen for this endpoint. On failure the file is gone again.
 Result<void> announce_names(const DnsPlace& place, const NameRecord& record);
-/// Unlinks the file; hull-dns sees it, and ends with the last one. An absent file is success. Starts nothing.
+/// Unlinks the file; hull-dns sees it, and ends with the last one. An absent file is success. Starts hull-dns only when
+/// it was killed, so that what it left goes.
 Result<void> withdraw_names(const DnsPlace& place, std::string_view network_id, std::string_view workload_id);
 /// Starts hull-dns when there are files and nobody serves them (its process was killed): one failed lock attempt when
 /// all is well. For commands that repair.

@@ -69,6 +69,8 @@ TEST(NameRecords, RefusesWhatWouldBreakTheFile) {
   record = sample();
   record.servers = {"dns.example"};
   EXPECT_FALSE(print_name_record(record).ok());
+  record.servers = {"127.0.0.1"};
+  EXPECT_EQ(print_name_record(record).error().kind(), ErrorKind::kUnsupported);
 }
 
 TEST(NameRecords, ParsingIsStrict) {

@@ -178,6 +178,13 @@ NftRule& NftRule::local_destination() {
   return compare(NFT_CMP_EQ, &kLocal, sizeof(kLocal));
 }
 
+NftRule& NftRule::port(AddressSide side, uint8_t protocol, uint16_t number) {
+  load_protocol(0).compare(NFT_CMP_EQ, &protocol, sizeof(protocol));
+  const uint16_t wire = __builtin_bswap16(number);
+  return payload(NFT_PAYLOAD_TRANSPORT_HEADER, side == AddressSide::kSource ? 0 : 2, sizeof(wire), 0)
+      .compare(NFT_CMP_EQ, &wire, sizeof(wire));
+}
+
 NftRule& NftRule::load_destination(Family family, unsigned reg) {
   return family == Family::kV4 ? payload(NFT_PAYLOAD_NETWORK_HEADER, 16, 4, reg)
                                : payload(NFT_PAYLOAD_NETWORK_HEADER, 24, 16, reg);
@@ -215,6 +222,24 @@ void NftRule::dnat(Family family, unsigned port_reg) {
 
 void NftRule::masquerade() {
   open("masq");
+  close();
+}
+
+void NftRule::set_port(AddressSide side, uint8_t protocol, uint16_t number) {
+  const uint16_t wire = __builtin_bswap16(number);
+  open("immediate");
+  batch_.put_be32(NFTA_IMMEDIATE_DREG, kRegister0);
+  batch_.open_nest(NFTA_IMMEDIATE_DATA);
+  batch_.put(NFTA_DATA_VALUE, &wire, sizeof(wire));
+  batch_.close_nest();
+  close();
+  open("payload");
+  batch_.put_be32(NFTA_PAYLOAD_SREG, kRegister0);
+  batch_.put_be32(NFTA_PAYLOAD_BASE, NFT_PAYLOAD_TRANSPORT_HEADER);
+  batch_.put_be32(NFTA_PAYLOAD_OFFSET, side == AddressSide::kSource ? 0 : 2);
+  batch_.put_be32(NFTA_PAYLOAD_LEN, sizeof(wire));
+  batch_.put_be32(NFTA_PAYLOAD_CSUM_TYPE, NFT_PAYLOAD_CSUM_INET);
+  batch_.put_be32(NFTA_PAYLOAD_CSUM_OFFSET, protocol == IPPROTO_TCP ? 16 : 6);
   close();
 }
 

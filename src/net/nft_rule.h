@@ -44,6 +44,8 @@ class NftRule {
   NftRule& state_established_or_related();
   NftRule& was_dnatted();
   NftRule& local_destination();
+  /// TCP or UDP, and a port of it (host order).
+  NftRule& port(AddressSide side, uint8_t protocol, uint16_t number);
 
   /// Loads: into the register, and how many 32-bit registers it fills.
   NftRule& load_destination(Family family, unsigned reg);
@@ -55,6 +57,8 @@ class NftRule {
   /// dnat to the address at register 0 and the port in `port_reg`.
   void dnat(Family family, unsigned port_reg);
   void masquerade();
+  /// Writes a port of TCP or UDP over, without connection tracking; the checksum follows.
+  void set_port(AddressSide side, uint8_t protocol, uint16_t number);
   void verdict(int32_t code);
   void jump(std::string_view chain);
 

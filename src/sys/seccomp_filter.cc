@@ -1,4 +1,4 @@
-#include "vmm/seccomp_filter.h"
+#include "sys/seccomp_filter.h"
 
 #include <linux/audit.h>
 #include <linux/seccomp.h>
@@ -8,7 +8,7 @@
 
 #include <cstddef>
 
-namespace hull::vmm {
+namespace hull::sys {
 
 namespace {
 constexpr uint32_t kNumberOffset = offsetof(seccomp_data, nr);
@@ -71,4 +71,4 @@ Result<void> install_filter(std::span<const sock_filter> program) {
   return {};
 }
 
-}  // namespace hull::vmm
+}  // namespace hull::sys
