@@ -33,8 +33,8 @@ add_link_options(-Wl,-z,relro -Wl,-z,now)
 
 if(HULL_SANITIZE)
   add_compile_options(-fsanitize=${HULL_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
-  # g++ 12 takes std::optional members for uninitialised once the sanitizers have changed the code.
-  add_compile_options(-Wno-maybe-uninitialized)
+  # g++ 12 takes std::optional members for uninitialised once the sanitizers have changed the code; clang does not know the option.
+  add_compile_options($<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized>)
   add_link_options(-fsanitize=${HULL_SANITIZE})
 endif()
 if(HULL_FUZZ)

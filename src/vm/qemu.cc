@@ -69,6 +69,9 @@ class Arguments {
     if (!config_.pmem.empty()) {
       return Error(ErrorKind::kUnsupported, "QEMU's microvm has no persistent memory: use a disk");
     }
+    if (config_.virtio_console) {
+      return Error(ErrorKind::kUnsupported, "the virtio console is hull-vmm's; QEMU's machine has the serial one");
+    }
     if (!config_.api_socket.empty()) {
       return Error(ErrorKind::kUnsupported, "the control API is hull-vmm's; QEMU has none of it");
     }

@@ -96,45 +96,53 @@ HULL_GUEST(real, R"(
   .code32
 )")
 
-// Up to long mode with 2 MiB pages for the first GiB, and one for the first memory above 4 GiB, which it uses.
-HULL_GUEST(long, R"(
-  mov $0x200000, %edi
-  xor %eax, %eax
-  mov $0x1800, %ecx
-  cld
-  rep stosl
-  movl $0x201003, 0x200000
-  movl $0x202003, 0x201000
-  movl $0x203003, 0x201020
-  mov $0x202000, %edi
-  mov $0x83, %eax
-3: mov %eax, (%edi)
-  add $0x200000, %eax
-  add $8, %edi
-  cmp $0x203000, %edi
-  jne 3b
-  movl $0x83, 0x203000
-  movl $1, 0x203004
-  mov %cr4, %eax
-  or $0x20, %eax
-  mov %eax, %cr4
-  mov $0x200000, %eax
-  mov %eax, %cr3
-  mov $0xc0000080, %ecx
-  rdmsr
-  or $0x100, %eax
-  wrmsr
-  mov %cr0, %eax
-  or $0x80000000, %eax
-  mov %eax, %cr0
-  lgdt 9f - guest_long + 0x100000
-  ljmp $0x08, $(5f - guest_long + 0x100000)
-  .balign 8
-7: .quad 0, 0x00af9b000000ffff
-9: .word 15
-  .long 7b - guest_long + 0x100000
-  .code64
-5: movabs $0x123456789abcdef0, %rax
+// Up to long mode with 2 MiB pages for the first GiB, and one for the first memory above 4 GiB. Goes on behind it in
+// 64-bit code; `self` is the guest's name.
+#define HULL_ENTER_LONG(self)         \
+  "  mov $0x200000, %edi\n"           \
+  "  xor %eax, %eax\n"                \
+  "  mov $0x1800, %ecx\n"             \
+  "  cld\n"                           \
+  "  rep stosl\n"                     \
+  "  movl $0x201003, 0x200000\n"      \
+  "  movl $0x202003, 0x201000\n"      \
+  "  movl $0x203003, 0x201020\n"      \
+  "  mov $0x202000, %edi\n"           \
+  "  mov $0x83, %eax\n"               \
+  "3: mov %eax, (%edi)\n"             \
+  "  add $0x200000, %eax\n"           \
+  "  add $8, %edi\n"                  \
+  "  cmp $0x203000, %edi\n"           \
+  "  jne 3b\n"                        \
+  "  movl $0x83, 0x203000\n"          \
+  "  movl $1, 0x203004\n"             \
+  "  mov %cr4, %eax\n"                \
+  "  or $0x20, %eax\n"                \
+  "  mov %eax, %cr4\n"                \
+  "  mov $0x200000, %eax\n"           \
+  "  mov %eax, %cr3\n"                \
+  "  mov $0xc0000080, %ecx\n"         \
+  "  rdmsr\n"                         \
+  "  or $0x100, %eax\n"               \
+  "  wrmsr\n"                         \
+  "  mov %cr0, %eax\n"                \
+  "  or $0x80000000, %eax\n"          \
+  "  mov %eax, %cr0\n"                \
+  "  lgdt 9f - guest_" #self          \
+  " + 0x100000\n"                     \
+  "  ljmp $0x08, $(5f - guest_" #self \
+  " + 0x100000)\n"                    \
+  "  .balign 8\n"                     \
+  "7: .quad 0, 0x00af9b000000ffff\n"  \
+  "9: .word 15\n"                     \
+  "  .long 7b - guest_" #self         \
+  " + 0x100000\n"                     \
+  "  .code64\n"                       \
+  "5:\n"
+
+// Uses a 64-bit register, and memory above the hole.
+HULL_GUEST(long, HULL_ENTER_LONG(long) R"(
+  movabs $0x123456789abcdef0, %rax
   mov %rax, %rbx
   shr $32, %rbx
   cmp $0x12345678, %ebx
@@ -146,6 +154,32 @@ HULL_GUEST(long, R"(
   cmp (%rsi), %rax
   jne 2f
   say 'H'
+2:
+  power_off
+  .code32
+)")
+
+// Persistent memory at 4 GiB: where the device says that it is, with the file's first bytes, and not to be written.
+HULL_GUEST(persistent, R"(
+  mov $0xd0000000, %ebx
+  cmpl $27, 8(%ebx)
+  jne 2f
+  cmpl $0, 0x100(%ebx)
+  jne 2f
+  cmpl $1, 0x104(%ebx)
+  jne 2f
+  say 'D'
+)" HULL_ENTER_LONG(persistent) R"(
+  movabs $0x100000000, %rsi
+  movabs $0x4d454d504c4c5548, %rax
+  cmp (%rsi), %rax
+  jne 2f
+  say 'P'
+  movabs $0x123456789abcdef0, %rax
+  mov %rax, (%rsi)
+  cmp (%rsi), %rax
+  je 2f
+  say 'R'
 2:
   power_off
   .code32

@@ -215,8 +215,6 @@ Result<void> start_confined(Machine& machine) {
 }
 
 int run_machine(const MachineConfig& config) {
-  // One heap for all threads: a heap for each costs memory and time, and hardly anything is allocated while it runs.
-  ::mallopt(M_ARENA_MAX, 1);
   die_with_parent();
   if (const Result<void> closed = close_other_descriptors(inherited_descriptors(config)); !closed.ok()) {
     return fail(kExitFailed, closed.error().message());
@@ -254,6 +252,9 @@ int run_config(const std::string& path) {
 }  // namespace
 
 int run_command(int argc, char** argv) {
+  // One heap for all threads: a heap for each costs memory and time, and hardly anything is allocated while it runs.
+  // Besides, making one looks at the processors, which the threads' filters do not allow.
+  ::mallopt(M_ARENA_MAX, 1);
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
   if (arguments.size() == 2 && arguments[0] == "--config") return run_config(std::string(arguments[1]));
   for (const std::string_view argument : arguments) {

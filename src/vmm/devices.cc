@@ -1,7 +1,11 @@
 #include "vmm/devices.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include "base/error_format.h"
 #include "vmm/virtio/block.h"
+#include "vmm/virtio/console.h"
 #include "vmm/virtio/fs.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
@@ -18,6 +22,14 @@ Result<void> add_vsock(Machine& machine, const MachineConfig& config) {
   return machine.add_device(std::make_unique<VsockDevice>(std::move(socket), std::move(options)));
 }
 
+/// On descriptors of its own, so that the device's end closes nothing else.
+Result<void> add_console(Machine& machine) {
+  ConsoleOptions options;
+  options.input.reset(::fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3));
+  options.output.reset(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3));
+  return machine.add_device(std::make_unique<ConsoleDevice>(std::move(options)));
+}
+
 /// One device for each element of a list of the description.
 template <typename Config, typename Create>
 Result<void> add_each(Machine& machine, std::string_view list, const std::vector<Config>& configs, Create create) {
@@ -32,15 +44,18 @@ Result<void> add_each(Machine& machine, std::string_view list, const std::vector
 
 /// Disks first: their order is that of /dev/vda and the following.
 Result<BalloonDevice*> add_virtio_devices(Machine& machine, const MachineConfig& config) {
-  if (!config.pmem.empty()) {
-    return errorf(ErrorKind::kUnsupported, "pmem: hull-vmm has no persistent memory yet; give the file as a disk");
-  }
   const auto disk = [](const DiskConfig& wanted) { return BlockDevice::create(wanted); };
   TRY(add_each(machine, "disks", config.disks, disk));
   TRY(add_each(machine, "nets", config.nets, NetDevice::create));
   TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
+  for (size_t i = 0; i < config.pmem.size(); ++i) {
+    Result<std::unique_ptr<PmemDevice>> made = PmemDevice::create(config.pmem[i]);
+    if (!made.ok()) return std::move(made).error().context(fmt::format("pmem[{}]", i));
+    TRY(machine.add_persistent_memory(std::move(made).value()));
+  }
+  if (config.virtio_console) TRY(add_console(machine));
   if (!config.balloon) return nullptr;
   auto device = std::make_unique<BalloonDevice>();
   BalloonDevice* const balloon = device.get();

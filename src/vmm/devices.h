@@ -8,7 +8,8 @@
 
 namespace hull::vmm {
 
-/// In the order in which the guest finds them: disks, nets, file systems, vsock, rng, balloon. Opens the files and
+/// In the order in which the guest finds them: disks, nets, file systems, vsock, rng, persistent memory, console,
+/// balloon. Opens the files and
 /// sockets; errors name the member of the description and what to do. The balloon, which the machine owns, or null.
 Result<BalloonDevice*> add_virtio_devices(Machine& machine, const MachineConfig& config);
 

@@ -19,6 +19,7 @@ struct MemoryRegion {
   std::byte* host = nullptr;  ///< mapping of `size` bytes; owned by who made the GuestMemory
   int fd = -1;                ///< the memfd behind it, for vhost-user; not owned
   uint64_t fd_offset = 0;
+  bool read_only = false;  ///< persistent memory: a device may read from it, never write
 };
 
 /// Does not own the mappings. Regions are sorted and do not overlap; they do not change while devices run.
@@ -31,16 +32,9 @@ class GuestMemory {
 
   /// The bytes [address, address+size) when they lie in one region, else an empty span. A size of 0 is empty too.
   /// The guest may change them at any time: read what decides something once, with read() or load().
-  std::span<std::byte> at(uint64_t address, uint64_t size) const {
-    for (const MemoryRegion& region : regions_) {
-      if (address < region.guest_address) continue;
-      const uint64_t offset = address - region.guest_address;
-      if (offset >= region.size) continue;
-      if (size == 0 || size > region.size - offset) return {};
-      return {region.host + offset, static_cast<size_t>(size)};
-    }
-    return {};
-  }
+  std::span<std::byte> at(uint64_t address, uint64_t size) const { return find(address, size, true); }
+  /// The same, also where nothing can be written.
+  std::span<std::byte> readable_at(uint64_t address, uint64_t size) const { return find(address, size, false); }
   /// Copies out, also across neighbouring regions. False (and nothing promised of `out`) when any byte is not memory.
   bool read(uint64_t address, std::span<std::byte> out) const { return copy(address, out.size(), out.data(), nullptr); }
   /// Copies in. False when any byte is not memory; what came before it is written.
@@ -58,6 +52,16 @@ class GuestMemory {
   }
 
  private:
+  std::span<std::byte> find(uint64_t address, uint64_t size, bool writable) const {
+    for (const MemoryRegion& region : regions_) {
+      if (address < region.guest_address || (writable && region.read_only)) continue;
+      const uint64_t offset = address - region.guest_address;
+      if (offset >= region.size) continue;
+      if (size == 0 || size > region.size - offset) return {};
+      return {region.host + offset, static_cast<size_t>(size)};
+    }
+    return {};
+  }
   bool copy(uint64_t address, uint64_t size, std::byte* out, const std::byte* in) const {
     while (size > 0) {
       const MemoryRegion* region = nullptr;
@@ -66,7 +70,7 @@ class GuestMemory {
           region = &candidate;
         }
       }
-      if (region == nullptr) return false;
+      if (region == nullptr || (in != nullptr && region->read_only)) return false;
       const uint64_t offset = address - region->guest_address;
       const uint64_t part = size < region->size - offset ? size : region->size - offset;
       if (out != nullptr) {

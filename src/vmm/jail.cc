@@ -125,7 +125,7 @@ Result<bool> enter_jail() {
   lower_limit(RLIMIT_MEMLOCK, 0);
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   // A change of credentials has cleared it.
-  die_with_parent();
+  if (first_parent != 0) die_with_parent();
   return separate;
 }
 

@@ -12,7 +12,8 @@ namespace hull::vmm {
 /// Closes every descriptor from 3 on but these.
 Result<void> close_other_descriptors(std::vector<int> kept);
 
-/// Kills this process when its parent ends (PR_SET_PDEATHSIG), now and for what enter_jail() changes. Called first.
+/// Kills this process when its parent ends (PR_SET_PDEATHSIG); enter_jail(), which undoes that, does it again. Called
+/// first, or never where the process has another way to learn that it is not needed any more.
 void die_with_parent();
 
 /// The process, which has one thread yet: own user, mount, network, IPC and UTS namespaces, an empty read-only root, no
@@ -21,7 +22,9 @@ void die_with_parent();
 Result<bool> enter_jail();
 
 /// The kinds of threads, each with its own list of system calls.
-enum class ThreadKind { kVcpu, kLauncher, kMain, kBlock, kNet, kVsock, kOtherDevice };
+/// kVhostUser is the main thread of one device for another hypervisor: it speaks the protocol and starts the device's
+/// threads.
+enum class ThreadKind { kVcpu, kLauncher, kMain, kBlock, kNet, kVsock, kConsole, kOtherDevice, kVhostUser };
 ThreadKind device_thread_kind(std::string_view worker_kind);
 
 /// For the calling thread. After it an unlisted system call ends the process with SIGSYS. A filter that can't be

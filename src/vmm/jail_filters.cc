@@ -111,6 +111,13 @@ Rules launcher_rules() {
   return rules;
 }
 
+/// Starts the devices' threads too. The first thread of a process makes the C library install a signal handler.
+Rules vhost_user_rules() {
+  Rules rules = launcher_rules();
+  rules.push_back(allow(SYS_rt_sigaction));
+  return rules;
+}
+
 Rules block_rules() {
   Rules rules;
   add_events(rules);
@@ -131,6 +138,14 @@ Rules vsock_rules() {
   Rules rules;
   add_events(rules);
   add_sockets(rules);
+  add_common(rules);
+  return rules;
+}
+
+Rules console_rules() {
+  Rules rules;
+  add_events(rules);
+  add(rules, {SYS_readv, SYS_writev});
   add_common(rules);
   return rules;
 }
@@ -167,8 +182,12 @@ Rules rules_of(ThreadKind kind) {
       return net_rules();
     case ThreadKind::kVsock:
       return vsock_rules();
+    case ThreadKind::kConsole:
+      return console_rules();
     case ThreadKind::kOtherDevice:
       return other_device_rules();
+    case ThreadKind::kVhostUser:
+      return vhost_user_rules();
   }
   return {};
 }
@@ -178,6 +197,7 @@ ThreadKind device_thread_kind(std::string_view worker_kind) {
   if (worker_kind == "block") return ThreadKind::kBlock;
   if (worker_kind == "net") return ThreadKind::kNet;
   if (worker_kind == "vsock") return ThreadKind::kVsock;
+  if (worker_kind == "console") return ThreadKind::kConsole;
   return ThreadKind::kOtherDevice;
 }
 

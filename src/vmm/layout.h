@@ -24,6 +24,8 @@ inline constexpr uint64_t kHoleStart = 0xc0000000;
 inline constexpr uint64_t kHoleEnd = 0x100000000;
 inline constexpr uint64_t kVirtioWindows = 0xd0000000;
 inline constexpr uint64_t kVirtioWindowSize = 0x1000;
+/// Persistent memory lies behind all other memory, each piece on a boundary that lets Linux map it in large pages.
+inline constexpr uint64_t kPersistentAlignment = 1ull << 30;
 inline constexpr uint64_t kIoApic = 0xfec00000;
 inline constexpr uint64_t kLocalApic = 0xfee00000;
 /// A page table and a task state segment that KVM wants on Intel without unrestricted guest; never read by the guest.

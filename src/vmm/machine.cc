@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/error_format.h"
 #include "vmm/acpi.h"
 #include "vmm/boot.h"
@@ -46,13 +48,14 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Kv
   TRY_ASSIGN(Vm vm, Vm::create(kvm));
   const MemoryOptions options{config.memory_bytes, !config.filesystems.empty(), config.huge_pages};
   TRY_ASSIGN(MachineMemory memory, MachineMemory::create(options));
-  uint32_t slot = 0;
+  uint32_t slots = 0;
   for (const MemoryRegion& region : memory.guest().regions()) {
-    TRY(vm.set_memory(slot++, region.guest_address, region.host, region.size, false));
+    TRY(vm.set_memory(slots++, region.guest_address, region.host, region.size, false));
   }
   TRY_ASSIGN(StopControl stop, StopControl::create());
   std::unique_ptr<Machine> machine(
       new Machine(config, std::move(kvm), std::move(vm), std::move(memory), std::move(stop)));
+  machine->memory_slots_ = slots;
   TRY(machine->open_files(config));
   return machine;
 }
@@ -120,6 +123,20 @@ Result<void> Machine::add_device(std::unique_ptr<VirtioDevice> device) {
   devices_.push_back(std::move(device));
   transports_.push_back(std::move(transport));
   return {};
+}
+
+Result<void> Machine::add_persistent_memory(std::unique_ptr<PmemDevice> device) {
+  if (kvm_.has(KVM_CAP_READONLY_MEM) <= 0) {
+    return errorf(ErrorKind::kUnsupported, "this kernel's KVM can't give a guest read-only memory: use a disk");
+  }
+  const uint64_t after = std::max({memory_.end(), layout::kHoleEnd, persistent_end_});
+  const uint64_t address = (after + layout::kPersistentAlignment - 1) & ~(layout::kPersistentAlignment - 1);
+  const std::span<const std::byte> bytes = device->mapping();
+  TRY(vm_.set_memory(memory_slots_++, address, const_cast<std::byte*>(bytes.data()), bytes.size(), true));
+  persistent_end_ = address + bytes.size();
+  memory_.add_read_only(address, bytes);
+  device->set_guest_address(address);
+  return add_device(std::move(device));
 }
 
 Result<void> Machine::write_tables() {

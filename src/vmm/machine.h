@@ -20,6 +20,7 @@
 #include "vmm/vcpu_thread.h"
 #include "vmm/virtio/device.h"
 #include "vmm/virtio/mmio.h"
+#include "vmm/virtio/pmem.h"
 
 namespace hull::vmm {
 
@@ -41,6 +42,8 @@ class Machine {
   static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, Kvm kvm);
   /// In the order in which the guest is to find them. Before start().
   Result<void> add_device(std::unique_ptr<VirtioDevice> device);
+  /// Persistent memory: the device's file becomes read-only memory of the guest. Before start().
+  Result<void> add_persistent_memory(std::unique_ptr<PmemDevice> device);
   /// Loads the kernel and starts the processors' threads, paused: resume() lets the guest run.
   Result<void> start(ThreadHooks hooks = {});
   /// A descriptor that becomes readable when the machine has come to its end.
@@ -71,6 +74,8 @@ class Machine {
   Kvm kvm_;
   Vm vm_;
   MachineMemory memory_;
+  uint32_t memory_slots_ = 0;
+  uint64_t persistent_end_ = 0;
   StopControl stop_;
   PauseControl pause_;
   Launcher launcher_;

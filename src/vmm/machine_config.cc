@@ -103,6 +103,7 @@ bool read_machine_member(StrictReader& json, std::string_view key, MachineConfig
   if (key == "vsock_cid") return json.value(config.vsock_cid);
   if (key == "balloon") return json.value(config.balloon);
   if (key == "rng") return json.value(config.rng);
+  if (key == "virtio_console") return json.value(config.virtio_console);
   if (key == "console_log") return json.value(config.console_log);
   if (key == "api_socket") return json.value(config.api_socket);
   if (key == "gdb") return json.value(config.gdb);
@@ -157,6 +158,9 @@ Result<void> check_devices(const MachineConfig& config) {
       return errorf(ErrorKind::kInvalid, "filesystems[{}].tag: has to be 1 to {} bytes long", i, kLongestTag);
     }
     if (fs.socket.empty()) return errorf(ErrorKind::kInvalid, "filesystems[{}].socket: is missing", i);
+  }
+  for (size_t i = 0; i < config.pmem.size(); ++i) {
+    if (config.pmem[i].empty()) return errorf(ErrorKind::kInvalid, "pmem[{}]: an empty file name", i);
   }
   if (config.vsock_cid < kLeastGuestCid || config.vsock_cid > kMostGuestCid) {
     return errorf(ErrorKind::kInvalid, "vsock_cid: {} is outside {} to {}", config.vsock_cid, kLeastGuestCid,
@@ -258,6 +262,7 @@ std::string to_json(const MachineConfig& config) {
     json.member("vsock_cid", config.vsock_cid);
     json.member("balloon", config.balloon);
     json.member("rng", config.rng);
+    json.member("virtio_console", config.virtio_console);
     json.member("console_log", config.console_log);
     json.member("api_socket", config.api_socket);
     json.member("gdb", config.gdb);

@@ -51,16 +51,18 @@ struct MachineConfig {
   std::vector<DiskConfig> disks;
   std::vector<NetConfig> nets;
   std::vector<FsConfig> filesystems;
-  std::vector<std::string> pmem;  ///< read-only files
+  /// Read-only files as persistent memory (/dev/pmem0 and so on), read without copies; machines share their pages.
+  std::vector<std::string> pmem;
   /// Unix socket of virtio-vsock on the host: connect and say "CONNECT <port>\n"; the guest's own connections to port
   /// P arrive at "<path>_<P>". Empty: no vsock.
   std::string vsock_socket;
   uint64_t vsock_cid = 3;
   bool balloon = true;  ///< with free-page reporting and deflate-on-oom
   bool rng = true;
-  std::string console_log;  ///< file that gets what the serial console says; "-": standard output; "": dropped
-  std::string api_socket;   ///< control API of hull-vmm; "": none
-  std::string gdb;          ///< "unix:PATH" or "tcp:127.0.0.1:PORT" of the GDB stub; "": none
+  std::string console_log;      ///< file that gets what the serial console says; "-": standard output; "": dropped
+  bool virtio_console = false;  ///< /dev/hvc0: hull-vmm's standard input and output
+  std::string api_socket;       ///< control API of hull-vmm; "": none
+  std::string gdb;              ///< "unix:PATH" or "tcp:127.0.0.1:PORT" of the GDB stub; "": none
 };
 
 /// Checks and parses; an unknown member is an error that names it.

@@ -38,6 +38,7 @@ TEST(MachineConfig, EverythingSurvivesPrintingAndParsing) {
   config.vsock_cid = 77;
   config.balloon = false;
   config.rng = false;
+  config.virtio_console = true;
   config.console_log = "-";
   config.api_socket = "/api";
   config.gdb = "unix:/g";
@@ -51,6 +52,8 @@ TEST(MachineConfig, EverythingSurvivesPrintingAndParsing) {
   EXPECT_EQ(back->nets[0].limit.bytes_per_second, 3u);
   EXPECT_EQ(back->filesystems[0].tag, "share");
   EXPECT_FALSE(back->rng);
+  EXPECT_TRUE(back->virtio_console);
+  EXPECT_EQ(back->pmem, config.pmem);
 }
 
 TEST(MachineConfig, UnknownMembersAreNamed) {
@@ -76,6 +79,7 @@ TEST(MachineConfig, NonsenseIsRefusedWithTheMemberNamed) {
   EXPECT_THAT(error_of(R"({"kernel":"/k","nets":[{"tap_fd":3,"mac":"01:42:ac:11:00:02"}]})"), HasSubstr("nets[0].mac"));
   EXPECT_THAT(error_of(R"({"kernel":"/k","nets":[{"tap_fd":3,"mac":"0242ac110002"}]})"), HasSubstr("nets[0].mac"));
   EXPECT_THAT(error_of(R"({"kernel":"/k","filesystems":[{"tag":"","socket":"/s"}]})"), HasSubstr("tag"));
+  EXPECT_THAT(error_of(R"({"kernel":"/k","pmem":["/a",""]})"), HasSubstr("pmem[1]"));
   EXPECT_THAT(error_of(R"({"kernel":"/k","vsock_cid":2})"), HasSubstr("vsock_cid"));
   EXPECT_THAT(error_of(R"({"kernel":"/k","command_line":")" + std::string(2048, 'a') + "\"}"),
               HasSubstr("command_line"));

@@ -89,6 +89,14 @@ Result<MachineMemory> MachineMemory::create(const MemoryOptions& options) {
   return MachineMemory(std::move(fd), base, options.bytes);
 }
 
+void MachineMemory::add_read_only(uint64_t guest_address, std::span<const std::byte> bytes) {
+  std::vector<MemoryRegion> regions(guest_.regions().begin(), guest_.regions().end());
+  MemoryRegion region{guest_address, bytes.size(), const_cast<std::byte*>(bytes.data()), -1, 0};
+  region.read_only = true;
+  regions.push_back(region);
+  guest_ = GuestMemory(std::move(regions));
+}
+
 MachineMemory::~MachineMemory() {
   if (base_ != nullptr) ::munmap(base_, bytes_);
 }

@@ -31,6 +31,9 @@ class MachineMemory {
   ~MachineMemory();
 
   const GuestMemory& guest() const { return guest_; }
+  /// Something else that devices can read at an address of the guest; it is mapped elsewhere and lives as long. Before
+  /// devices run.
+  void add_read_only(uint64_t guest_address, std::span<const std::byte> bytes);
   uint64_t bytes() const { return bytes_; }
   /// End of the memory below the hole, and of all memory, as guest-physical addresses.
   uint64_t low_end() const;

@@ -1,11 +1,8 @@
 // Machines on this host's KVM, with guests of our own (bare_guests.h).
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <poll.h>
-#include <spawn.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -14,88 +11,17 @@
 #include <algorithm>
 #include <csignal>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <random>
 #include <string>
 #include <thread>
 
-#include "sys/file.h"
 #include "vmm/bare_guests.h"
-#include "vmm/devices.h"
 #include "vmm/elf_sample.h"
-#include "vmm/machine.h"
+#include "vmm/machine_fixture.h"
 
 namespace hull::vmm {
 namespace {
-using testing::HasSubstr;
-
-constexpr int kTimeoutMs = 60'000;
-
-class Machines : public testing::Test {
- protected:
-  void SetUp() override {
-    if (::access("/dev/kvm", R_OK | W_OK) != 0) GTEST_SKIP() << "/dev/kvm is missing or not permitted";
-    char folder[] = "/tmp/hull-machines.XXXXXX";
-    folder_ = ::mkdtemp(folder);
-  }
-  void TearDown() override {
-    if (!folder_.empty()) ignore_result(sys::remove_tree(folder_));
-  }
-  MachineConfig config(std::string_view guest) {
-    MachineConfig config;
-    config.memory_bytes = 64 << 20;
-    config.kernel = folder_ + "/kernel";
-    config.console_log = folder_ + "/console";
-    config.command_line = "kernel's line";
-    config.balloon = config.rng = false;
-    std::ofstream(config.kernel, std::ios::binary) << samples::Shape::good(guest).bytes();
-    ::unlink(config.console_log.c_str());
-    return config;
-  }
-  struct Outcome {
-    StopReason reason = StopReason::kNone;
-    std::string said, detail;
-  };
-  std::unique_ptr<Machine> make(const MachineConfig& config) {
-    Result<Kvm> kvm = Kvm::open();
-    if (!kvm.ok()) {
-      ADD_FAILURE() << kvm.error().message();
-      return nullptr;
-    }
-    Result<std::unique_ptr<Machine>> machine = Machine::create(config, std::move(kvm).value());
-    if (!machine.ok()) {
-      ADD_FAILURE() << machine.error().message();
-      return nullptr;
-    }
-    const Result<BalloonDevice*> added = add_virtio_devices(**machine, config);
-    EXPECT_TRUE(added.ok()) << (added.ok() ? "" : added.error().message());
-    return std::move(machine).value();
-  }
-  static bool wait_for_end(Machine& machine, int timeout_ms = kTimeoutMs) {
-    pollfd end{machine.stop_fd(), POLLIN, 0};
-    return ::poll(&end, 1, timeout_ms) == 1;
-  }
-  std::string console() const {
-    std::ifstream stream(folder_ + "/console");
-    return {std::istreambuf_iterator<char>(stream), {}};
-  }
-  Outcome run(const MachineConfig& config) {
-    const std::unique_ptr<Machine> machine = make(config);
-    if (!machine) return {};
-    if (const Result<void> started = machine->start(); !started.ok()) {
-      ADD_FAILURE() << started.error().message();
-      return {};
-    }
-    if (before_run_) before_run_(*machine);
-    machine->resume();
-    EXPECT_TRUE(wait_for_end(*machine)) << console();
-    machine->finish();
-    return {machine->stop_control().reason(), console(), machine->stop_control().detail()};
-  }
-  std::string folder_;
-  std::function<void(Machine&)> before_run_;
-};
 
 TEST_F(Machines, StartWhatPvhPromises) {
   const Outcome outcome = run(config(start_guest()));
@@ -123,6 +49,16 @@ TEST_F(Machines, LongModeWithMemoryOnBothSidesOfTheHole) {
   const Outcome outcome = run(machine);
   EXPECT_EQ(outcome.said, "LH") << outcome.detail;
   EXPECT_EQ(outcome.reason, StopReason::kPowerOff);
+}
+
+TEST_F(Machines, PersistentMemoryIsTheFileAndCannotBeWritten) {
+  MachineConfig machine = config(persistent_guest());
+  machine.pmem = {folder_ + "/blob"};
+  std::ofstream(machine.pmem[0]) << "HULLPMEM and more";
+  const Outcome outcome = run(machine);
+  EXPECT_EQ(outcome.said, "DPR") << outcome.detail;
+  EXPECT_EQ(outcome.reason, StopReason::kPowerOff);
+  EXPECT_EQ(file_text(machine.pmem[0]), "HULLPMEM and more");
 }
 
 TEST_F(Machines, InterruptsReachHandlers) {
@@ -197,35 +133,6 @@ TEST_F(Machines, TooLittleMemoryIsSaidBeforeAnythingRuns) {
   EXPECT_THAT(started.error().message(), HasSubstr("too small"));
 }
 
-/// hull-vmm as a process, with the description in a file.
-class Processes : public Machines {
- protected:
-  pid_t launch(const MachineConfig& config, const std::string& name) {
-    const std::string description = folder_ + "/" + name + ".json";
-    std::ofstream(description) << to_json(config);
-    const std::string program = HULL_BUILD_DIR "/bin/hull-vmm";
-    const std::string log = folder_ + "/" + name + ".log";
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, 2, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    std::string arguments[] = {program, "--config", description};
-    char* argv[] = {arguments[0].data(), arguments[1].data(), arguments[2].data(), nullptr};
-    pid_t pid = -1;
-    EXPECT_EQ(::posix_spawn(&pid, program.c_str(), &actions, nullptr, argv, environ), 0) << program;
-    ::posix_spawn_file_actions_destroy(&actions);
-    return pid;
-  }
-  static int wait(pid_t pid) {
-    int status = 0;
-    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
-    return status;
-  }
-  std::string log(const std::string& name) const {
-    std::ifstream stream(folder_ + "/" + name + ".log");
-    return {std::istreambuf_iterator<char>(stream), {}};
-  }
-};
-
 TEST_F(Processes, ExitCodesAreAsDocumented) {
   EXPECT_EQ(WEXITSTATUS(wait(launch(config(start_guest()), "good"))), 0) << log("good");
   EXPECT_EQ(console(), "PAc");
@@ -242,21 +149,6 @@ TEST_F(Processes, ExitCodesAreAsDocumented) {
   EXPECT_THAT(log("kernel"), HasSubstr("/none"));
 }
 
-std::string file_text(const std::string& path) {
-  std::ifstream stream(path);
-  return {std::istreambuf_iterator<char>(stream), {}};
-}
-
-/// Until the condition holds; false after some seconds.
-template <typename F>
-bool eventually(F&& condition) {
-  for (int i = 0; i < 3000; ++i) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
-}
-
 TEST_F(Processes, TheGuestsProcessHasNothingLeft) {
   MachineConfig description = config(busy_guest());
   description.rng = true;
@@ -265,43 +157,7 @@ TEST_F(Processes, TheGuestsProcessHasNothingLeft) {
   const pid_t pid = launch(description, "jail");
   ::close(leaked);
   ASSERT_TRUE(eventually([&] { return console() == "B\n"; })) << log("jail");
-  const std::string proc = "/proc/" + std::to_string(pid);
-  const std::string status = file_text(proc + "/status");
-  for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"}) {
-    EXPECT_THAT(status, HasSubstr(std::string(set) + ":\t0000000000000000"));
-  }
-  EXPECT_THAT(status, HasSubstr("NoNewPrivs:\t1"));
-  for (const char* name : {"user", "mnt", "net", "ipc", "uts"}) {
-    char mine[64] = {}, its[64] = {};
-    ASSERT_GT(::readlink(("/proc/self/ns/" + std::string(name)).c_str(), mine, 63), 0);
-    ASSERT_GT(::readlink((proc + "/ns/" + name).c_str(), its, 63), 0);
-    EXPECT_STRNE(mine, its) << name;
-  }
-  DIR* root = ::opendir((proc + "/root").c_str());
-  ASSERT_NE(root, nullptr);
-  int entries = 0;
-  while (::readdir(root) != nullptr) ++entries;
-  ::closedir(root);
-  EXPECT_EQ(entries, 2) << "the root has no files";
-  DIR* fds = ::opendir((proc + "/fd").c_str());
-  ASSERT_NE(fds, nullptr);
-  while (const dirent* entry = ::readdir(fds)) {
-    char target[256] = {};
-    if (::readlink((proc + "/fd/" + entry->d_name).c_str(), target, 255) <= 0) continue;
-    EXPECT_EQ(std::string(target).find("/etc/passwd"), std::string::npos);
-    EXPECT_STRNE(target, "/dev/kvm");
-  }
-  ::closedir(fds);
-  DIR* tasks = ::opendir((proc + "/task").c_str());
-  int confined = 0;
-  while (const dirent* entry = ::readdir(tasks)) {
-    const std::string task = file_text(proc + "/task/" + entry->d_name + "/status");
-    if (task.find("Name:\thull-") == std::string::npos) continue;  // KVM's own worker
-    EXPECT_THAT(task, HasSubstr("Seccomp:\t2"));
-    ++confined;
-  }
-  ::closedir(tasks);
-  EXPECT_GE(confined, 3) << "main, launcher, processor";
+  expect_nothing_left(pid, 3);  // main, launcher, processor
   ::kill(pid, SIGTERM);
   EXPECT_EQ(wait(pid), 0) << log("jail");
 }

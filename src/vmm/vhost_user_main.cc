@@ -1,6 +1,7 @@
 #include "vmm/vhost_user_main.h"
 
 #include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -16,12 +17,14 @@
 #include "base/error_format.h"
 #include "base/log.h"
 #include "base/units.h"
+#include "vmm/jail.h"
 #include "vmm/machine_config.h"
 #include "vmm/virtio/block.h"
 #include "vmm/virtio/net.h"
 #include "vmm/virtio/rng.h"
 #include "vmm/virtio/vhost_user_backend.h"
 #include "vmm/virtio/vsock.h"
+#include "vmm/virtio/worker.h"
 
 namespace hull::vmm {
 
@@ -60,6 +63,10 @@ class Arguments {
   }
   std::vector<std::string> all(const std::string& name) {
     used_.insert(name);
+    return peek(name);
+  }
+  /// As all(), but does not count as used.
+  std::vector<std::string> peek(const std::string& name) const {
     const auto found = values_.find(name);
     return found == values_.end() ? std::vector<std::string>() : found->second;
   }
@@ -171,10 +178,43 @@ Result<UniqueFd> listener_of(Arguments* arguments) {
   return UniqueFd(static_cast<int>(fd));
 }
 
+/// What the command line names as descriptors of its own stays open, nothing else that was inherited.
+Result<void> close_others(Arguments* arguments) {
+  std::vector<int> kept;
+  const auto keep = [&](std::string_view number) {
+    const Result<int64_t> fd = parse_int(number, 0, 1 << 20);
+    if (fd.ok()) kept.push_back(static_cast<int>(*fd));
+  };
+  constexpr std::string_view kFdPath = "/proc/self/fd/";
+  for (const char* name : {"--listen-fd", "--tap-fd"}) {
+    for (const std::string& value : arguments->peek(name)) keep(value);
+  }
+  for (const std::string& disk : arguments->peek("--disk")) {
+    if (disk.starts_with(kFdPath)) keep(std::string_view(disk).substr(kFdPath.size()));
+  }
+  return close_other_descriptors(std::move(kept));
+}
+
+/// Everything is open: from here on neither the guest nor the front end finds more than that.
+Result<void> confine() {
+  // What the process was started with stays; the jail would undo it.
+  int at_parents_end = 0;
+  if (::prctl(PR_GET_PDEATHSIG, &at_parents_end) == 0 && at_parents_end != 0) die_with_parent();
+  TRY_ASSIGN(const bool separate, enter_jail());
+  if (!separate) {
+    log_warning("hull-vmm: this user may not make namespaces: the device is held by the system-call filters alone");
+  }
+  set_worker_thread_hook([](std::string_view kind) { confine_thread(device_thread_kind(kind)); });
+  confine_thread(ThreadKind::kVhostUser);
+  return {};
+}
+
 Result<void> serve(Arguments* arguments) {
   TRY_ASSIGN(const std::string kind, arguments->required("--vhost-user"));
+  TRY(close_others(arguments));
   TRY_ASSIGN(const UniqueFd listener, listener_of(arguments));
   TRY_ASSIGN(const std::unique_ptr<VirtioDevice> device, make_device(kind, arguments));
+  TRY(confine());
   UniqueFd front_end;
   do {
     front_end.reset(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));

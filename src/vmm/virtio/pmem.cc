@@ -12,11 +12,17 @@
 namespace hull::vmm {
 
 Result<std::unique_ptr<PmemDevice>> PmemDevice::create(const std::string& path) {
-  TRY_ASSIGN(const UniqueFd file, sys::open(path, O_RDONLY | O_NONBLOCK));
+  TRY_ASSIGN(UniqueFd file, sys::open(path, O_RDONLY | O_NONBLOCK));
   struct stat status{};
   if (::fstat(file.get(), &status) != 0) return errnof("look at {}", path);
   if (!S_ISREG(status.st_mode) || status.st_size == 0) {
     return errorf(ErrorKind::kInvalid, "persistent memory {}: not a regular file with something in it", path);
+  }
+  struct flock lock{};
+  lock.l_type = F_RDLCK;
+  lock.l_whence = SEEK_SET;
+  if (::fcntl(file.get(), F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
+    return errorf(ErrorKind::kConflict, "persistent memory {}: another machine writes to it", path);
   }
   std::unique_ptr<PmemDevice> device(new PmemDevice());
   const auto bytes = static_cast<uint64_t>(status.st_size);
@@ -27,6 +33,7 @@ Result<std::unique_ptr<PmemDevice>> PmemDevice::create(const std::string& path) 
   if (at == MAP_FAILED) return errnof("make room for {}", path);
   device->start_ = static_cast<std::byte*>(at);
   if (::mmap(at, bytes, PROT_READ, MAP_SHARED | MAP_FIXED, file.get(), 0) == MAP_FAILED) return errnof("map {}", path);
+  device->file_ = std::move(file);
   return device;
 }
 

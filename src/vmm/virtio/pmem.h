@@ -15,7 +15,7 @@ class PmemDevice final : public QueueDevice {
   /// Linux takes persistent memory in pieces of this size.
   static constexpr uint64_t kAlignment = 2 << 20;
 
-  /// Maps a regular file, rounded up to kAlignment with zeroes.
+  /// Maps a regular file, rounded up to kAlignment with zeroes. kConflict when a machine has it for writing.
   static Result<std::unique_ptr<PmemDevice>> create(const std::string& path);
   ~PmemDevice() override;
 
@@ -35,6 +35,7 @@ class PmemDevice final : public QueueDevice {
   void on_queue(size_t) override { waiting_ = true; }
   bool after_events(size_t lane) override;
 
+  UniqueFd file_;  // holds the lock
   std::byte* start_ = nullptr;
   uint64_t size_ = 0;
   uint64_t address_ = 0;

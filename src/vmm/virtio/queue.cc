@@ -212,8 +212,12 @@ void Queue::unpop(uint16_t count) {
   in_flight_ -= count;
 }
 
-bool Queue::append(uint64_t address, uint64_t size, Buffers* buffers) {
-  if (const auto piece = memory_->at(address, size); !piece.empty()) {
+bool Queue::append(uint64_t address, uint64_t size, bool write, Chain* chain) {
+  const auto at = [&](uint64_t bytes) {
+    return write ? memory_->at(address, bytes) : memory_->readable_at(address, bytes);
+  };
+  Buffers* const buffers = write ? &chain->writable : &chain->readable;
+  if (const auto piece = at(size); !piece.empty()) {
     buffers->append(piece);
     return true;
   }
@@ -224,7 +228,7 @@ bool Queue::append(uint64_t address, uint64_t size, Buffers* buffers) {
       if (address < region.guest_address || address - region.guest_address >= region.size) continue;
       part = std::min(size, region.size - (address - region.guest_address));
     }
-    const auto piece = memory_->at(address, part);
+    const auto piece = at(part);
     if (piece.empty()) return false;
     buffers->append(piece);
     address += part;
@@ -270,7 +274,7 @@ bool Queue::build(uint16_t head, Chain* chain) {
     if (!write && !chain->writable.empty()) return fail("readable descriptor after a writable one"), false;
     total += descriptor.size;
     if (total > UINT32_MAX) return fail("bytes of a chain"), false;
-    if (!append(descriptor.address, descriptor.size, write ? &chain->writable : &chain->readable)) {
+    if (!append(descriptor.address, descriptor.size, write, chain)) {
       return fail("address of a buffer"), false;
     }
     if ((descriptor.flags & kNext) == 0) return true;

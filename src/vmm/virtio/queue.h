@@ -121,7 +121,7 @@ class Queue {
 
  private:
   bool build(uint16_t head, Chain* chain);
-  bool append(uint64_t address, uint64_t size, Buffers* buffers);
+  bool append(uint64_t address, uint64_t size, bool write, Chain* chain);
   bool refresh();
 
   const GuestMemory* memory_ = nullptr;

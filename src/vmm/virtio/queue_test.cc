@@ -347,6 +347,32 @@ TEST_F(QueueTest, DescriptorIsCopiedOnce) {
   EXPECT_EQ("head", text_of(chain.readable));
 }
 
+TEST_F(QueueTest, ReadOnlyMemoryIsReadAndNeverWritten) {
+  const std::array<std::byte, 16> blob{std::byte{'b'}, std::byte{'l'}};
+  std::vector<MemoryRegion> regions(memory_.guest().regions().begin(), memory_.guest().regions().end());
+  constexpr uint64_t kAddress = 1ull << 40;
+  MemoryRegion read_only{kAddress, blob.size(), const_cast<std::byte*>(blob.data()), -1, 0};
+  read_only.read_only = true;
+  regions.push_back(read_only);
+  const GuestMemory memory(regions);
+  EXPECT_TRUE(memory.at(kAddress, 2).empty());
+  uint16_t value = 0;
+  EXPECT_TRUE(memory.load(kAddress, &value));
+  EXPECT_FALSE(memory.store(kAddress, value));
+  ring_ = std::make_unique<Ring>(&memory_, 8);
+  ASSERT_TRUE(queue_.start(&memory, ring_->addresses, kAll));
+  ring_->add({{kAddress, 2, 0, 0}});
+  ring_->add({{kAddress, 2, kWrite, 0}});
+  Chain chain;
+  ASSERT_TRUE(queue_.pop(&chain));
+  EXPECT_EQ("bl", text_of(chain.readable));
+  EXPECT_FALSE(queue_.pop(&chain));
+  EXPECT_STREQ("address of a buffer", queue_.fault());
+  QueueAddresses rings = ring_->addresses;
+  rings.device_ring = kAddress;
+  EXPECT_FALSE(Queue().start(&memory, rings, kAll));
+}
+
 TEST(Buffers, AreCutAndFilled) {
   std::array<std::byte, 10> a{}, b{};
   Buffers buffers, tail;

@@ -84,6 +84,7 @@ Result<void> VhostUserFrontend::share_memory() {
   } table;
   std::vector<int> fds;
   for (const MemoryRegion& region : activation_.memory->regions()) {
+    if (region.read_only) continue;  // the other process would map it for writing, which its file refuses
     if (region.fd < 0)
       return Error(ErrorKind::kUnsupported, "the guest's memory is not shared, which this device needs");
     if (fds.size() == vhost_user::kMemoryRegions) return Error(ErrorKind::kUnsupported, "too many memory regions");
