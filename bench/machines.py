@@ -68,11 +68,13 @@ class UntilSaid:
 
 
 def private_kib(pid):
-    """Proportional set size of a process without the guest's memory (the memfd)."""
+    """Proportional set size of a process without the guest's memory: the one mapping of at least its size, or a memfd."""
     total, counted = 0, False
     for line in pathlib.Path(f"/proc/{pid}/smaps").read_text().splitlines():
         if "-" in line.split(" ")[0]:
-            counted = "memfd:" not in line
+            begin, end = (int(word, 16) for word in line.split(" ")[0].split("-"))
+            guest = end - begin == GUEST_MIB << 20 and " rw-p " in line
+            counted = not guest and "memfd:" not in line
         elif counted and line.startswith("Pss:"):
             total += int(line.split()[1])
     return total

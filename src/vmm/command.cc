@@ -202,7 +202,12 @@ std::vector<int> inherited_descriptors(const MachineConfig& config) {
 
 /// Nothing of the guest has run when this returns, and nothing will run outside of the jail.
 Result<void> start_confined(Machine& machine) {
-  TRY_ASSIGN(const bool separate, enter_jail());
+  TRY_ASSIGN(const bool separate, begin_jail());
+  // Memory and mounts each wait for the kernel's grace periods: at the same time.
+  machine.begin_loading();
+  const Result<void> jailed = finish_jail(separate);
+  TRY(machine.end_loading());
+  TRY(jailed);
   if (!separate) {
     log_warning("hull-vmm: this user may not make namespaces: the guest is held by the system-call filters alone");
   }

@@ -115,9 +115,18 @@ void die_with_parent() {
   if (::getppid() != first_parent) ::raise(SIGKILL);  // it ended in between
 }
 
-Result<bool> enter_jail() {
+Result<bool> begin_jail() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error("set no_new_privs");
-  TRY_ASSIGN(const bool separate, make_namespaces());
+  return make_namespaces();
+}
+
+Result<bool> enter_jail() {
+  TRY_ASSIGN(const bool separate, begin_jail());
+  TRY(finish_jail(separate));
+  return separate;
+}
+
+Result<void> finish_jail(bool separate) {
   if (separate) TRY(leave_file_system());
   TRY(drop_capabilities());
   lower_limit(RLIMIT_NOFILE, kMostDescriptors);
@@ -126,7 +135,7 @@ Result<bool> enter_jail() {
   ::prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
   // A change of credentials has cleared it.
   if (first_parent != 0) die_with_parent();
-  return separate;
+  return {};
 }
 
 }  // namespace hull::vmm

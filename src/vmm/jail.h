@@ -20,6 +20,11 @@ void die_with_parent();
 /// capabilities, no_new_privs, small resource limits, not dumpable. Where user namespaces are not to be had and the
 /// process lacks the right to make the others, it goes on without namespaces, and the result is false.
 Result<bool> enter_jail();
+/// The same in two steps: the first needs a process with one thread and is short; the second waits for the kernel's
+/// grace periods, in which another thread may already prepare what does not need the file system. That thread keeps its
+/// rights: it has to have ended before anything hostile runs. `separate` is what the first step said.
+Result<bool> begin_jail();
+Result<void> finish_jail(bool separate);
 
 /// The kinds of threads, each with its own list of system calls.
 /// kVhostUser is the main thread of one device for another hypervisor: it speaks the protocol and starts the device's

@@ -48,14 +48,9 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Kv
   TRY_ASSIGN(Vm vm, Vm::create(kvm));
   const MemoryOptions options{config.memory_bytes, !config.filesystems.empty(), config.huge_pages};
   TRY_ASSIGN(MachineMemory memory, MachineMemory::create(options));
-  uint32_t slots = 0;
-  for (const MemoryRegion& region : memory.guest().regions()) {
-    TRY(vm.set_memory(slots++, region.guest_address, region.host, region.size, false));
-  }
   TRY_ASSIGN(StopControl stop, StopControl::create());
   std::unique_ptr<Machine> machine(
       new Machine(config, std::move(kvm), std::move(vm), std::move(memory), std::move(stop)));
-  machine->memory_slots_ = slots;
   TRY(machine->open_files(config));
   return machine;
 }
@@ -132,7 +127,6 @@ Result<void> Machine::add_persistent_memory(std::unique_ptr<PmemDevice> device) 
   const uint64_t after = std::max({memory_.end(), layout::kHoleEnd, persistent_end_});
   const uint64_t address = (after + layout::kPersistentAlignment - 1) & ~(layout::kPersistentAlignment - 1);
   const std::span<const std::byte> bytes = device->mapping();
-  TRY(vm_.set_memory(memory_slots_++, address, const_cast<std::byte*>(bytes.data()), bytes.size(), true));
   persistent_end_ = address + bytes.size();
   memory_.add_read_only(address, bytes);
   device->set_guest_address(address);
@@ -153,7 +147,11 @@ Result<void> Machine::write_tables() {
   return {};
 }
 
-Result<void> Machine::start(ThreadHooks hooks) {
+Result<uint32_t> Machine::load() {
+  uint32_t slot = 0;
+  for (const MemoryRegion& region : memory_.guest().regions()) {
+    TRY(vm_.set_memory(slot++, region.guest_address, region.host, region.size, region.read_only));
+  }
   BootFiles files;
   files.kernel_fd = kernel_.get();
   files.initramfs_fd = initramfs_ ? initramfs_.get() : -1;
@@ -162,7 +160,30 @@ Result<void> Machine::start(ThreadHooks hooks) {
   files.command_line = full_command_line(config_);
   TRY_ASSIGN(const uint32_t entry, load_boot(memory_, files));
   TRY(write_tables());
-  TRY(set_boot_registers(processors_.front()->vcpu(), entry));
+  return entry;
+}
+
+void Machine::begin_loading() {
+  const auto work = [](void* self) -> void* {
+    auto* machine = static_cast<Machine*>(self);
+    machine->loaded_ = machine->load();
+    return nullptr;
+  };
+  loading_ = ::pthread_create(&loader_, nullptr, work, this) == 0;
+  if (!loading_) work(this);
+}
+
+Result<void> Machine::end_loading() {
+  if (loading_) ::pthread_join(loader_, nullptr);
+  loading_ = false;
+  if (!loaded_) loaded_ = load();
+  if (!loaded_->ok()) return loaded_->error();
+  return {};
+}
+
+Result<void> Machine::start(ThreadHooks hooks) {
+  TRY(end_loading());
+  TRY(set_boot_registers(processors_.front()->vcpu(), loaded_->value()));
   kernel_.reset();
   initramfs_.reset();
   kvm_.close();
@@ -175,6 +196,7 @@ Result<void> Machine::start(ThreadHooks hooks) {
 
 void Machine::finish() {
   if (finished_) return;
+  if (loading_) ignore_result(end_loading());
   finished_ = true;
   stop_.stop(StopReason::kRequest);
   pause_.wake();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -44,7 +45,11 @@ class Machine {
   Result<void> add_device(std::unique_ptr<VirtioDevice> device);
   /// Persistent memory: the device's file becomes read-only memory of the guest. Before start().
   Result<void> add_persistent_memory(std::unique_ptr<PmemDevice> device);
-  /// Loads the kernel and starts the processors' threads, paused: resume() lets the guest run.
+  /// Gives KVM the memory and puts kernel and initramfs into it, in a thread of its own; end_loading() waits for it.
+  /// start() does all that when it was not done before. All devices have been added.
+  void begin_loading();
+  Result<void> end_loading();
+  /// Starts the processors' threads, paused: resume() lets the guest run.
   Result<void> start(ThreadHooks hooks = {});
   /// A descriptor that becomes readable when the machine has come to its end.
   int stop_fd() const { return stop_.fd(); }
@@ -67,6 +72,7 @@ class Machine {
   Result<void> open_files(const MachineConfig& config);
   Result<void> add_legacy_devices(ConsoleLog log);
   Result<void> make_processors();
+  Result<uint32_t> load();
   Result<void> write_tables();
   Result<UniqueFd> make_line(uint32_t irq);
 
@@ -74,7 +80,6 @@ class Machine {
   Kvm kvm_;
   Vm vm_;
   MachineMemory memory_;
-  uint32_t memory_slots_ = 0;
   uint64_t persistent_end_ = 0;
   StopControl stop_;
   PauseControl pause_;
@@ -90,7 +95,9 @@ class Machine {
   std::vector<std::unique_ptr<VirtioDevice>> devices_;
   std::vector<std::unique_ptr<MmioTransport>> transports_;
   std::vector<std::unique_ptr<VcpuThread>> processors_;
-  bool finished_ = false;
+  std::optional<Result<uint32_t>> loaded_;  // the kernel's entry
+  pthread_t loader_{};
+  bool loading_ = false, finished_ = false;
 };
 
 /// The command line that the kernel gets: the user's, and what this machine needs.

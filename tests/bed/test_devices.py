@@ -1,0 +1,157 @@
+"""hull-vmm's further devices under a stock Debian kernel, in the bed: the power button, persistent memory, the console,
+and memory that goes back to the host."""
+
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+from .bed import Bed
+from .guests import CONSOLE, INITRAMFS, KERNEL, initramfs, machine, run_vmm
+from .kernel import cloud_kernel
+
+BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/release"))
+API = "/tmp/api"
+
+# What PID 1 does is chosen by task= on the command line; modules that only one task needs are loaded there.
+GUEST = """
+load() { for module in $(cat /further/$task); do insmod /further/$module.ko || echo "insmod $module failed"; done; }
+wait_for() { for i in $(seq 1 100); do [ -e $1 ] && return 0; sleep 0.1; done; echo "REPORT missing=$1"; }
+task=$(sed 's/.*task=\\([a-z]*\\).*/\\1/' /proc/cmdline)
+case $task in
+button)
+  load
+  for event in /sys/class/input/event*; do
+    [ "$(cat $event/device/name)" = "Power Button" ] && device=/dev/input/$(basename $event)
+  done
+  echo "REPORT waits=$device"
+  head -c 24 $device > /tmp/event
+  echo "REPORT pressed=$(hexdump -s 18 -n 2 -e '1/2 "%d"' /tmp/event)"
+  sync;;
+pmem)
+  load
+  wait_for /dev/pmem0
+  mount -t erofs -o ro,dax /dev/pmem0 /mnt && echo "REPORT mounted=$(grep -c ' /mnt erofs.*dax' /proc/mounts)"
+  echo "REPORT sum=$(cat /mnt/folder/file | md5sum | cut -d' ' -f1)"
+  echo "REPORT cached=$(awk '/^Cached/ {print $2}' /proc/meminfo)"
+  umount /mnt;;
+console)
+  load
+  wait_for /dev/hvc0
+  exec 5<>/dev/hvc0
+  stty raw -echo <&5
+  echo "what is your name" >&5
+  read -r name <&5
+  echo "good day $name" >&5
+  sleep 0.3;;
+balloon)
+  load
+  mkdir -p /big && mount -t tmpfs -o size=200m tmpfs /big
+  dd if=/dev/zero of=/big/file bs=1M count=160 2>/dev/null
+  echo "REPORT filled=yes"
+  sleep 3
+  rm /big/file
+  echo "REPORT freed=yes"
+  sleep 600;;
+esac
+poweroff -f
+"""
+TASKS = {"button": ("button", "evdev"), "pmem": ("virtio_pmem", "nd_pmem", "erofs"), "console": ("virtio_console",),
+         "balloon": ("virtio_balloon",)}
+
+
+@pytest.fixture(scope="module")
+def blob(tmp_path_factory):
+    """An EROFS image of 24 MiB, and the checksum of its one file."""
+    folder = tmp_path_factory.mktemp("blob")
+    (folder / "tree/folder").mkdir(parents=True)
+    content = os.urandom(24 << 20)
+    (folder / "tree/folder/file").write_bytes(content)
+    subprocess.run(["mkfs.erofs", folder / "blob", folder / "tree"], check=True, capture_output=True)
+    return folder / "blob", subprocess.run(["md5sum"], input=content, capture_output=True, check=True).stdout.decode()[:32]
+
+
+@pytest.fixture(scope="module")
+def bed(blob):
+    kernel = cloud_kernel()
+    loaded = kernel.with_dependencies(("virtio_mmio",))
+    further = {}
+    for task, modules in TASKS.items():
+        order = [name for name in kernel.with_dependencies(modules) if name not in loaded]
+        further[f"further/{task}"] = "\n".join(order)
+        further.update({f"further/{name}.ko": kernel.module(name) for name in order})
+    guest = initramfs(kernel, GUEST, modules=("virtio_mmio",), files=further)
+    files = {"bin/hull-vmm": BUILD / "bin/hull-vmm", "bin/control": BUILD / "tests/control", KERNEL: kernel.vmlinux,
+             INITRAMFS: guest, "blob": blob[0]}
+    with Bed(files) as running:
+        yield running
+
+
+def reports(console):
+    return dict(line.strip().removeprefix("REPORT ").split("=", 1) for line in console.splitlines() if "REPORT " in line)
+
+
+def begin(bed, description, redirect=""):
+    """Starts a machine in the background; its exit code comes to /tmp/code."""
+    bed.run(f"rm -f {CONSOLE} /tmp/code {API}; cat > /tmp/machine.json <<'END'\n{description}\nEND\n"
+            f"sh -c 'hull-vmm --config /tmp/machine.json {redirect} 2>/tmp/said; echo $? > /tmp/code' >/dev/null 2>&1 &",
+            check=True)
+
+
+def until(bed, condition, timeout=90):
+    """Waits in the bed until the shell condition holds."""
+    code, said = bed.run(f"for i in $(seq 1 {timeout * 10}); do {condition} && exit 0; sleep 0.1; done; exit 1", timeout + 30)
+    assert code == 0, f"{condition}\n{said}\n{bed.run('cat /tmp/console.log /tmp/said')[1]}"
+
+
+def test_the_power_button_reaches_the_guest_and_it_shuts_down(bed):
+    begin(bed, machine(command_line="quiet task=button", api_socket=API))
+    until(bed, f"grep -q REPORT.waits= {CONSOLE}")
+    assert bed.run(f"control {API} PUT /shutdown")[1].startswith("204")
+    until(bed, "[ -s /tmp/code ]")
+    console = bed.run(f"cat {CONSOLE}")[1]
+    assert (bed.run("cat /tmp/code")[1], bed.run("cat /tmp/said")[1]) == ("0\n", ""), console
+    found = reports(console)
+    assert found["waits"].startswith("/dev/input/event"), console
+    assert found["pressed"] == "116", "KEY_POWER was expected"
+
+
+def test_persistent_memory_is_mounted_with_dax(bed, blob):
+    code, console, said = run_vmm(bed, machine(pmem=["/blob"], command_line="quiet task=pmem", memory_bytes=96 << 20))
+    assert (code, said) == (0, ""), said + console
+    found = reports(console)
+    assert found.get("mounted") == "1", console
+    assert found["sum"] == blob[1]
+    # 24 MiB were read, and none of them lies in the guest's page cache besides the initramfs.
+    guest_files_kib = int(bed.run(f"gunzip -t {INITRAMFS} 2>/dev/null; stat -c %s {INITRAMFS}")[1]) >> 10
+    assert int(found["cached"]) < guest_files_kib + (8 << 10), console
+
+
+def test_the_virtio_console_is_standard_input_and_output(bed):
+    bed.run("rm -f /tmp/in /tmp/out; mkfifo /tmp/in", check=True)
+    begin(bed, machine(virtio_console=True, command_line="quiet task=console"), "< /tmp/in > /tmp/out")
+    bed.run("(exec 4> /tmp/in; for i in $(seq 1 600); do grep -q 'your name' /tmp/out && break; sleep 0.1; done; "
+            "echo Ada >&4; for i in $(seq 1 600); do [ -s /tmp/code ] && break; sleep 0.1; done) >/dev/null 2>&1 &")
+    until(bed, "[ -s /tmp/code ]")
+    assert bed.run("cat /tmp/out")[1].replace("\r", "").split("\n")[:2] == ["what is your name", "good day Ada"], (
+        bed.run(f"cat {CONSOLE} /tmp/said")[1])
+    assert bed.run("cat /tmp/code")[1] == "0\n"
+
+
+RESIDENT = "awk '/^VmRSS/ {print $2}' /proc/$(pidof hull-vmm)/status"
+
+
+def test_memory_that_the_guest_frees_goes_back_within_seconds(bed):
+    begin(bed, machine(balloon=True, command_line="quiet task=balloon", memory_bytes=256 << 20))
+    until(bed, f"grep -q REPORT.filled= {CONSOLE}")
+    filled = int(bed.run(RESIDENT)[1])
+    until(bed, f"grep -q REPORT.freed= {CONSOLE}")
+    # Each tenth of a second: how much is resident; until two thirds of what was freed are back.
+    code, seen = bed.run(f"for i in $(seq 1 150); do now=$({RESIDENT}); "
+                         f"[ $now -lt {filled - (160 << 10) * 2 // 3} ] && echo $i $now && exit 0; sleep 0.1; done; echo $now; exit 1", 90)
+    bed.run("killall -KILL hull-vmm")
+    assert code == 0, f"{filled} KiB were resident, now {seen}"
+    tenths, now = seen.split()
+    print(f"filled: {filled} KiB resident; {int(tenths) / 10:.1f} s after the guest freed 160 MiB: {now} KiB")
+    assert filled > 160 << 10 and int(tenths) <= 100
