@@ -11,6 +11,7 @@ import time
 import floor
 import images
 import machines
+import throughput
 from images import bundles
 from measure import Case, measure, memory_available, private_memory, processes_named
 from support import peers
@@ -305,4 +306,5 @@ def programs(setting):
 
 
 ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs,
-       "vm": machines.vm}
+       "vm": machines.vm,
+       "throughput": throughput.throughput}

@@ -265,7 +265,8 @@ Result<int> prune_main(Context& context, const Parsed& parsed) {
     }
   }
   if (!parsed.on("force")) {
-    std::string warning = "WARNING! This will remove:\n  - all stopped containers\n";
+    std::string warning =
+        "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n";
     if (volumes) warning += "  - all anonymous volumes not used by at least one container\n";
     warning += all ? "  - all images without at least one container associated to them\n" : "  - all dangling images\n";
     TRY_ASSIGN(const bool yes, confirm(context, warning));
@@ -283,6 +284,8 @@ Result<int> prune_main(Context& context, const Parsed& parsed) {
   // Workloads first: what they held is free after.
   TRY_ASSIGN(const auto workloads, engine->prune(filters));
   show("Deleted Containers", workloads);
+  TRY_ASSIGN(const auto networks, engine->network_prune(filters));
+  show("Deleted Networks", {networks, 0});
   if (volumes) {
     TRY_ASSIGN(const auto pruned, engine->volume_prune(false, filters));
     show("Deleted Volumes", pruned);

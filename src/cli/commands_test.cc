@@ -288,7 +288,7 @@ TEST(Commands, PruneAsksOrNeedsForce) {
   EXPECT_THAT(asked.err, HasSubstr("add --force"));
   EXPECT_FALSE(asked.opened);
   Session session({"system", "prune", "-f", "--volumes"});
-  EXPECT_THAT(session.engine->calls, ElementsAre("prune", "volume_prune false"));
+  EXPECT_THAT(session.engine->calls, ElementsAre("prune", "network_prune", "volume_prune false"));
   EXPECT_THAT(session.engine->images().calls, ElementsAre("prune false "));
   EXPECT_THAT(session.out, HasSubstr("Total reclaimed space: 3.5kB"));
 }

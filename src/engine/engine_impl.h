@@ -17,6 +17,8 @@
 #include "engine/paths.h"
 #include "engine/spec.h"
 #include "engine/state.h"
+#include "net/hostfiles.h"
+#include "net/names.h"
 #include "net/network.h"
 
 namespace hull::engine {
@@ -107,10 +109,11 @@ class EngineImpl : public Engine {
   // start.cc
   struct Prepared {
     SpecInput spec;
-    std::vector<UniqueFd> held;        // published ports
-    std::vector<UniqueFd> spec_files;  // descriptors that the specification names through /proc/PID/fd
-    bool own_network = false;          // to be attached to the bridge
-    bool private_network = false;      // needs its loopback brought up
+    std::vector<UniqueFd> held;             // published ports
+    std::vector<UniqueFd> spec_files;       // descriptors that the specification names through /proc/PID/fd
+    bool own_network = false;               // to be attached to networks
+    std::vector<std::string> name_servers;  // of resolv.conf, on networks of the user's
+    bool private_network = false;           // needs its loopback brought up
   };
   Result<std::optional<Attachment>> start_locked(const Change& change, const WorkloadRow& row, bool attach_output,
                                                  bool attach_input);
@@ -128,6 +131,23 @@ class EngineImpl : public Engine {
   /// Checks that the networks asked for are there, and gives them their names.
   Result<void> resolve_networks(Config* config);
   Result<NetworkInfo> network_info(const net::Network& network);
+  void emit_network(const net::Endpoint& endpoint, std::string action);
+
+  // network_files.cc, attach.cc
+  /// Takes addresses and ports; whether there is IPv6.
+  Result<bool> reserve_networks(const WorkloadRow& row, const Config& config, net::HostsRequest* hosts,
+                                Prepared* prepared);
+  /// Interfaces and names of a workload that is about to run, or that runs and got another network.
+  Result<void> attach_networks(const WorkloadRow& row, const Config& config, int netns_fd, int pid);
+  /// Everything of its networks after its end.
+  Result<void> detach_networks(const WorkloadRow& row);
+  Result<void> announce(const WorkloadRow& row, const Config& config, const net::Endpoint& endpoint, int pid);
+  net::DnsPlace dns_place() const;
+  Result<void> connect_running(const WorkloadRow& row, const Config& config, const NetworkAttachment& wanted, int pid);
+  Result<void> disconnect_running(const WorkloadRow& row, const net::Network& network, int pid);
+  /// --link: lines of the hosts file, and on the default bridge variables of the environment.
+  Result<std::string> link_hosts(const WorkloadRow& row, const Config& config);
+  Result<void> add_link_environment(const WorkloadRow& row, Config* config);
 
   // stop.cc
   Result<void> cleanup_locked(const Change& change, const WorkloadRow& row);
@@ -181,6 +201,13 @@ class EngineImpl : public Engine {
 /// JSON object of texts, "" for an empty one, and back.
 std::string labels_to_json(const std::map<std::string, std::string>& labels);
 std::map<std::string, std::string> labels_from_json(std::string_view json);
+
+/// How many networks a virtual machine can be on.
+inline constexpr size_t kMostVmNetworks = 1;
+Result<net::EndpointRequest> endpoint_request(const NetworkAttachment& wanted);
+Result<std::vector<net::PortMapping>> port_mappings(const Config& config);
+/// As the index keeps published ports.
+std::string ports_text(const std::vector<net::PublishedPort>& ports);
 
 /// What a list shows of a workload's networks: their names with commas between, or the mode.
 std::string joined_networks(const Config& config);

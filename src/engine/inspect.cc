@@ -123,14 +123,69 @@ void write_ports(JsonWriter& w, const Config& c, const std::vector<PublishedPort
   });
 }
 
-void write_endpoint(JsonWriter& w, const std::optional<net::Endpoint>& e) {
-  w.member("IPAddress", e ? e->ipv4.str() : "");
-  w.member("IPPrefixLen", e ? e->prefix4 : 0U);
-  w.member("Gateway", e ? e->gateway4.str() : "");
-  w.member("GlobalIPv6Address", e && e->ipv6 ? e->ipv6->str() : "");
-  w.member("GlobalIPv6PrefixLen", e && e->ipv6 ? e->prefix6 : 0U);
-  w.member("IPv6Gateway", e && e->gateway6 ? e->gateway6->str() : "");
-  w.member("MacAddress", e ? e->mac.str() : "");
+void write_addresses(JsonWriter& w, const net::Endpoint* e) {
+  const bool routed = e != nullptr && e->leads_out;
+  w.member("EndpointID", e != nullptr ? e->id : std::string());
+  w.member("Gateway", routed && !e->gateway4.is_unspecified() ? e->gateway4.str() : std::string());
+  w.member("GlobalIPv6Address", e != nullptr && e->ipv6 ? e->ipv6->str() : std::string());
+  w.member("GlobalIPv6PrefixLen", e != nullptr && e->ipv6 ? e->prefix6 : 0U);
+  w.member("IPAddress", e != nullptr ? e->ipv4.str() : std::string());
+  w.member("IPPrefixLen", e != nullptr ? e->prefix4 : 0U);
+  w.member("IPv6Gateway", routed && e->gateway6 ? e->gateway6->str() : std::string());
+  w.member("MacAddress", e != nullptr ? e->mac.str() : std::string());
+}
+
+/// What Go's encoder prints as null. Written as a text that nobody can have put into a document, for it holds the
+/// workload's id, and replaced in the whole.
+std::string null_mark(const WorkloadRow& row) { return "null of " + row.id; }
+
+std::string with_nulls(std::string json, const WorkloadRow& row) {
+  const std::string mark = "\"" + null_mark(row) + "\"";
+  for (size_t at = json.find(mark); at != std::string::npos; at = json.find(mark, at)) {
+    json.replace(at, mark.size(), "null");
+  }
+  return json;
+}
+
+template <typename T>
+void member_or_null(JsonWriter& w, const WorkloadRow& row, std::string_view key, const T& value) {
+  if (value.empty()) {
+    w.member(key, null_mark(row));
+  } else {
+    w.member(key, value);
+  }
+}
+
+/// One of a workload's networks, as Docker's EndpointSettings.
+void write_attachment(JsonWriter& w, const NetworkAttachment& one, const net::Endpoint* e, const std::string& id,
+                      const WorkloadRow& row, const std::string& hostname) {
+  w.object(one.network, [&] {
+    if (one.ipv4.empty() && one.ipv6.empty()) {
+      w.member("IPAMConfig", null_mark(row));
+    } else {
+      w.object("IPAMConfig", [&] {
+        w.member_opt("IPv4Address", one.ipv4);
+        w.member_opt("IPv6Address", one.ipv6);
+      });
+    }
+    member_or_null(w, row, "Links", one.links);
+    member_or_null(w, row, "Aliases", one.aliases);
+    member_or_null(w, row, "DriverOpts", one.driver_options);
+    w.member("GwPriority", one.gateway_priority);
+    w.member("NetworkID", id);
+    write_addresses(w, e);
+    std::vector<std::string> names;
+    if (has_own_networks(one.network) && one.network != net::kDefaultNetwork) {
+      const auto add = [&](const std::string& name) {
+        if (!name.empty() && std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+      };
+      add(row.name);
+      for (const std::string& alias : one.aliases) add(alias);
+      add(row.id.substr(0, 12));
+      add(hostname);
+    }
+    member_or_null(w, row, "DNSNames", names);
+  });
 }
 
 }  // namespace
@@ -153,12 +208,28 @@ Result<WorkloadDetails> EngineImpl::inspect(std::string_view ref) {
   out.bundle = paths_.workload(row.id);
   if (c.log_driver != "none") out.log_path = out.bundle + "/" + row.id + "-json.log";
   const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
-  std::optional<net::Endpoint> endpoint;
-  if (running && row.network == "bridge") {
+  std::vector<net::Endpoint> endpoints;
+  std::map<std::string, std::string> network_ids;
+  const std::vector<NetworkAttachment> wanted = attachments(c);
+  if (running && has_own_networks(c.network)) {
     TRY_ASSIGN(net::NetworkManager* const manager, network());
-    auto found = manager->find(row.id);
-    if (found.ok()) endpoint = std::move(*found);
+    TRY_ASSIGN(endpoints, manager->find(row.id));
   }
+  for (const NetworkAttachment& one : wanted) {
+    if (one.network == net::kDefaultNetwork) {
+      network_ids[one.network] = net::default_network_id(one.network);
+    } else {
+      TRY_ASSIGN(net::NetworkManager* const manager, network());
+      const auto found = manager->inspect(one.network);
+      network_ids[one.network] = found.ok() ? found->id : std::string();
+    }
+  }
+  const auto endpoint_on = [&](std::string_view name) -> const net::Endpoint* {
+    for (const net::Endpoint& one : endpoints) {
+      if (one.network == name) return &one;
+    }
+    return nullptr;
+  };
   std::vector<std::string> lower;
   if (auto image = images_->find(row.image_id); image.ok()) lower = images_->lower_dirs(*image).value_or({});
 
@@ -196,23 +267,32 @@ Result<WorkloadDetails> EngineImpl::inspect(std::string_view ref) {
     write_mounts(w, c, paths_);
     write_config(w, c);
     w.object("NetworkSettings", [&] {
+      w.member("Bridge", "");
       w.member("SandboxID", running ? row.id : std::string());
       w.member("SandboxKey", running ? fmt::format("/proc/{}/ns/net", state.pid) : std::string());
       write_ports(w, c, out.summary.ports);
-      write_endpoint(w, endpoint);
+      w.member("HairpinMode", false);
+      w.member("LinkLocalIPv6Address", "");
+      w.member("LinkLocalIPv6PrefixLen", 0);
+      for (const char* const unused : {"SecondaryIPAddresses", "SecondaryIPv6Addresses"}) {
+        w.member(unused, null_mark(row));
+      }
+      write_addresses(w, endpoint_on(net::kDefaultNetwork));
       w.object("Networks", [&] {
-        const std::string name = c.network.starts_with("container:") ? std::string() : c.network;
-        if (name.empty()) return;
-        w.object(name, [&] {
-          w.member("Aliases", c.network_aliases);
-          w.member("NetworkID", name);
-          w.member("EndpointID", endpoint ? row.id : std::string());
-          write_endpoint(w, endpoint);
-        });
+        for (const NetworkAttachment& one : wanted) {
+          // A workload that was taken off all its networks is on none until it starts again.
+          if (running && endpoint_on(one.network) == nullptr) continue;
+          write_attachment(w, one, endpoint_on(one.network), network_ids[one.network], row, c.hostname);
+        }
+        if (c.network == "host" || c.network == "none") {
+          NetworkAttachment mode;
+          mode.network = c.network;
+          write_attachment(w, mode, nullptr, net::default_network_id(c.network), row, {});
+        }
       });
     });
   });
-  out.json = std::move(w).take();
+  out.json = with_nulls(std::move(w).take(), row);
   if (host_config_at != std::string::npos && out.json.ends_with('}')) {
     // "HostConfig":{...} } of the stored document closes ours.
     out.json.back() = ',';

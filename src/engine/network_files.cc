@@ -8,12 +8,11 @@
 #include "engine/engine_impl.h"
 #include "engine/host.h"
 #include "net/hostfiles.h"
+#include "net/names.h"
 #include "net/ports.h"
 #include "sys/file.h"
 
 namespace hull::engine {
-namespace {
-
 Result<std::vector<net::PortMapping>> port_mappings(const Config& config) {
   std::vector<net::PortMapping> mappings;
   for (const PortRequest& port : config.ports) {
@@ -41,21 +40,34 @@ Result<std::vector<net::PortMapping>> port_mappings(const Config& config) {
   return mappings;
 }
 
-Result<net::ReserveRequest> reserve_request(const WorkloadRow& row, const Config& config) {
-  net::ReserveRequest request;
-  request.workload_id = row.id;
-  if (!config.ip.empty()) {
-    TRY_ASSIGN(request.ipv4, net::IpAddress::parse(config.ip));
+Result<net::EndpointRequest> endpoint_request(const NetworkAttachment& wanted) {
+  net::EndpointRequest out;
+  out.network = wanted.network;
+  out.gateway_priority = wanted.gateway_priority;
+  if (!wanted.ipv4.empty()) {
+    TRY_ASSIGN(out.ipv4, net::IpAddress::parse(wanted.ipv4));
   }
-  if (!config.ip6.empty()) {
-    TRY_ASSIGN(request.ipv6, net::IpAddress::parse(config.ip6));
+  if (!wanted.ipv6.empty()) {
+    TRY_ASSIGN(out.ipv6, net::IpAddress::parse(wanted.ipv6));
   }
-  if (!config.mac_address.empty()) {
-    TRY_ASSIGN(request.mac, net::MacAddress::parse(config.mac_address));
+  if (!wanted.mac_address.empty()) {
+    TRY_ASSIGN(out.mac, net::MacAddress::parse(wanted.mac_address));
   }
-  TRY_ASSIGN(request.ports, port_mappings(config));
-  return request;
+  const auto name = wanted.driver_options.find("com.docker.network.endpoint.ifname");
+  if (name != wanted.driver_options.end()) out.interface_name = name->second;
+  return out;
 }
+
+std::string ports_text(const std::vector<net::PublishedPort>& ports) {
+  std::string out;
+  for (const net::PublishedPort& port : ports) {
+    out += fmt::format("{} {} {} {}\n", port.host_ip.str(), port.host_port, port.container_port,
+                       net::to_string(port.protocol));
+  }
+  return out;
+}
+
+namespace {
 
 std::string host_text(const char* path) {
   auto text = sys::read_file(path, 1 << 20);
@@ -70,6 +82,52 @@ Result<void> write_file(const std::string& path, std::string_view text) {
 }
 
 }  // namespace
+
+Result<bool> EngineImpl::reserve_networks(const WorkloadRow& row, const Config& config, net::HostsRequest* hosts,
+                                          Prepared* prepared) {
+  net::ReserveRequest request;
+  request.workload_id = row.id;
+  for (const NetworkAttachment& wanted : attachments(config)) {
+    TRY_ASSIGN(net::EndpointRequest endpoint, endpoint_request(wanted));
+    request.endpoints.push_back(std::move(endpoint));
+  }
+  if (row.isolation == Isolation::kVm && request.endpoints.size() > kMostVmNetworks) {
+    return errorf(ErrorKind::kUnsupported, "a virtual machine has at most {} network cards, {} networks are asked for",
+                  kMostVmNetworks, request.endpoints.size());
+  }
+  TRY_ASSIGN(request.ports, port_mappings(config));
+  TRY_ASSIGN(net::NetworkManager* const manager, network());
+  TRY_ASSIGN(net::Reservation reservation, manager->reserve(request));
+  bool ipv6 = false;
+  bool named = false;
+  for (const net::Endpoint& endpoint : reservation.endpoints) {
+    if (row.isolation == Isolation::kVm && endpoint.driver != net::Driver::kBridge) {
+      return errorf(ErrorKind::kUnsupported, "network {}: a virtual machine can be on bridges, not on {}",
+                    endpoint.network, net::to_string(endpoint.driver));
+    }
+    hosts->addresses.push_back(endpoint.ipv4);
+    const bool to_host = endpoint.driver == net::Driver::kBridge && endpoint.leads_out;
+    if (to_host && hosts->host_gateway.empty()) {
+      hosts->host_gateway.push_back(endpoint.gateway4);
+      if (endpoint.ipv6 && endpoint.gateway6) hosts->host_gateway.push_back(*endpoint.gateway6);
+    }
+    if (endpoint.ipv6) {
+      ipv6 = true;
+      hosts->addresses.push_back(*endpoint.ipv6);
+    }
+    if (endpoint.network == net::kDefaultNetwork) continue;
+    named = true;
+    if (row.isolation == Isolation::kVm) prepared->name_servers.push_back(endpoint.gateway4.str());
+  }
+  if (named && row.isolation == Isolation::kContainer) prepared->name_servers = {std::string(net::kResolverAddress)};
+  hosts->ipv6 = ipv6;
+  prepared->held = std::move(reservation.holders);
+  if (!reservation.ports.empty()) {
+    TRY_ASSIGN(Index* const names, index());
+    TRY(names->set_ports(row.id, ports_text(reservation.ports)));
+  }
+  return ipv6;
+}
 
 Result<void> EngineImpl::prepare_network_files(const WorkloadRow& row, const Config& config, Prepared* prepared) {
   SpecInput& spec = prepared->spec;
@@ -94,28 +152,8 @@ Result<void> EngineImpl::prepare_network_files(const WorkloadRow& row, const Con
   hosts.domainname = config.domainname;
   bool ipv6 = false;
   if (prepared->own_network) {
-    TRY_ASSIGN(const net::ReserveRequest request, reserve_request(row, config));
-    TRY_ASSIGN(net::NetworkManager* const manager, network());
-    TRY_ASSIGN(net::Reservation reservation, manager->reserve(request));
-    const net::Endpoint& endpoint = reservation.endpoint;
-    hosts.addresses.push_back(endpoint.ipv4);
-    hosts.host_gateway.push_back(endpoint.gateway4);
-    if (endpoint.ipv6) {
-      ipv6 = true;
-      hosts.addresses.push_back(*endpoint.ipv6);
-      if (endpoint.gateway6) hosts.host_gateway.push_back(*endpoint.gateway6);
-    }
-    hosts.ipv6 = ipv6;
-    prepared->held = std::move(reservation.holders);
-    if (!endpoint.ports.empty()) {
-      std::string ports;
-      for (const net::PublishedPort& port : endpoint.ports) {
-        ports += fmt::format("{} {} {} {}\n", port.host_ip.str(), port.host_port, port.container_port,
-                             net::to_string(port.protocol));
-      }
-      TRY_ASSIGN(Index* const names, index());
-      TRY(names->set_ports(row.id, ports));
-    }
+    TRY_ASSIGN(const bool has_ipv6, reserve_networks(row, config, &hosts, prepared));
+    ipv6 = has_ipv6;
   }
   for (const std::string& text : config.extra_hosts) {
     TRY_ASSIGN(net::HostsEntry entry, net::parse_add_host(text));
@@ -137,12 +175,15 @@ Result<void> EngineImpl::prepare_network_files(const WorkloadRow& row, const Con
   const std::string chosen(net::resolv_conf_path(etc_text));
   const std::string host_resolv = chosen == "/etc/resolv.conf" ? etc_text : host_text(chosen.c_str());
   const net::DnsFlags dns{config.dns, config.dns_search, config.dns_options};
-  TRY(write_file(folder + "/hosts", hosts_text));
+  TRY_ASSIGN(const std::string links, link_hosts(row, config));
+  TRY(write_file(folder + "/hosts", hosts_text + links));
   TRY(write_file(folder + "/hostname", net::make_hostname(spec.hostname)));
-  TRY(write_file(
-      folder + "/resolv.conf",
-      net::make_resolv_conf(host_resolv, dns, host_network ? net::ResolvFor::kHostNetwork : net::ResolvFor::kOwnNetwork,
-                            ipv6)));
+  const std::string resolv =
+      prepared->name_servers.empty()
+          ? net::make_resolv_conf(host_resolv, dns,
+                                  host_network ? net::ResolvFor::kHostNetwork : net::ResolvFor::kOwnNetwork, ipv6)
+          : net::make_dns_resolv_conf(prepared->name_servers, host_resolv, dns);
+  TRY(write_file(folder + "/resolv.conf", resolv));
   spec.hosts_file = folder + "/hosts";
   spec.hostname_file = folder + "/hostname";
   spec.resolv_conf_file = folder + "/resolv.conf";

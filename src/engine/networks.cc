@@ -38,7 +38,7 @@ void write_members(JsonWriter& w, const std::vector<Engine::NetworkMember>& memb
       const net::Endpoint& e = one.endpoint;
       w.object(e.workload_id, [&] {
         w.member("Name", one.name);
-        w.member("EndpointID", e.workload_id);
+        w.member("EndpointID", e.id);
         w.member("MacAddress", e.mac.str());
         w.member("IPv4Address", fmt::format("{}/{}", e.ipv4.str(), e.prefix4));
         w.member("IPv6Address", e.ipv6 ? fmt::format("{}/{}", e.ipv6->str(), e.prefix6) : std::string());
@@ -162,7 +162,7 @@ Result<Engine::NetworkInfo> EngineImpl::network_info(const Network& n) {
   NetworkInfo out;
   out.network = n;
   for (net::Endpoint& endpoint : endpoints) {
-    if (!endpoint.attached || endpoint.network != n.name) continue;
+    if (!endpoint.attached || endpoint.network_id != n.id) continue;
     TRY_ASSIGN(const std::optional<WorkloadRow> row, names->by_id(endpoint.workload_id));
     out.members.push_back({row ? row->name : std::string(), std::move(endpoint)});
   }
@@ -172,7 +172,9 @@ Result<Engine::NetworkInfo> EngineImpl::network_info(const Network& n) {
 
 Result<Network> EngineImpl::network_create(const net::NetworkRequest& request) {
   TRY_ASSIGN(net::NetworkManager* const manager, network());
-  return manager->create(request);
+  TRY_ASSIGN(Network made, manager->create(request));
+  emit({"network", "create", made.id, {{"name", made.name}, {"type", std::string(net::to_string(made.driver))}}});
+  return made;
 }
 
 Result<std::vector<Engine::NetworkInfo>> EngineImpl::network_list(
@@ -205,6 +207,7 @@ Result<std::vector<Engine::NetworkInfo>> EngineImpl::network_list(
     }
     TRY_ASSIGN(NetworkInfo info, network_info(n));
     if (dangling && *dangling != (n.created_ns != 0 && info.members.empty())) continue;
+    info.json = document(n, {});  // a list leaves out who is on it
     out.push_back(std::move(info));
   }
   return out;
@@ -218,7 +221,10 @@ Result<Engine::NetworkInfo> EngineImpl::network_inspect(std::string_view ref) {
 
 Result<void> EngineImpl::network_remove(std::string_view ref) {
   TRY_ASSIGN(net::NetworkManager* const manager, network());
-  return manager->remove(ref);
+  TRY_ASSIGN(const Network n, manager->inspect(ref));
+  TRY(manager->remove(n.id.empty() ? std::string(ref) : n.id));
+  emit({"network", "destroy", n.id, {{"name", n.name}, {"type", std::string(net::to_string(n.driver))}}});
+  return {};
 }
 
 Result<void> EngineImpl::network_connect(std::string_view network_ref, std::string_view workload,
@@ -258,7 +264,7 @@ Result<void> EngineImpl::network_connect(std::string_view network_ref, std::stri
   TRY(validate(config));
   const RunState state = read_state(paths_, row.id);
   if (state.status == Status::kRunning || state.status == Status::kPaused) {
-    return errorf(ErrorKind::kUnsupported, "container {} is running", row.name);
+    TRY(connect_running(row, config, config.networks.back(), state.pid));
   }
   return names->set_networks(row.id, to_json(config), joined_networks(config));
 }
@@ -270,8 +276,14 @@ Result<void> EngineImpl::network_disconnect(std::string_view network_ref, std::s
     return errorf(ErrorKind::kPermission,
                   "container cannot be disconnected from host network or connected to host network");
   }
-  static_cast<void>(force);
-  TRY_ASSIGN(const WorkloadRow found, find(workload));
+  auto known = find(workload);
+  if (!known.ok() && force && known.error().kind() == ErrorKind::kNotFound) {
+    // By what the network's records say: the workload itself is no more.
+    TRY(manager->disconnect(workload, n.id, -1));
+    return net::withdraw_names(dns_place(), n.id, workload);
+  }
+  if (!known.ok()) return std::move(known).error();
+  const WorkloadRow found = std::move(*known);
   TRY_ASSIGN(const Change change, Change::begin(paths_, found.id));
   TRY_ASSIGN(const WorkloadRow row, find(found.id));
   TRY_ASSIGN(Index* const names, index());
@@ -286,7 +298,7 @@ Result<void> EngineImpl::network_disconnect(std::string_view network_ref, std::s
   all.erase(it);
   const RunState state = read_state(paths_, row.id);
   if (state.status == Status::kRunning || state.status == Status::kPaused) {
-    return errorf(ErrorKind::kUnsupported, "container {} is running", row.name);
+    TRY(disconnect_running(row, n, state.pid));
   }
   config.networks = std::move(all);
   if (config.network == n.name) config.network = config.networks.empty() ? "bridge" : config.networks.front().network;
@@ -314,6 +326,7 @@ Result<std::vector<std::string>> EngineImpl::network_prune(const std::multimap<s
     const auto removed = manager->remove(n.id);
     if (removed.ok()) {
       out.push_back(n.name);
+      emit({"network", "destroy", n.id, {{"name", n.name}, {"type", std::string(net::to_string(n.driver))}}});
     } else if (removed.error().kind() != ErrorKind::kConflict && removed.error().kind() != ErrorKind::kNotFound) {
       return removed.error();
     }

@@ -70,12 +70,7 @@ Result<void> EngineImpl::prepare_namespaces(const WorkloadRow& row, const Config
   } else if (joined(config.network)) {
     TRY_ASSIGN(spec.network_namespace, join(config.network, "network", "net"));
   } else {
-    const std::vector<NetworkAttachment> wanted = attachments(config);
-    if (wanted.size() > 1 || (wanted.size() == 1 && wanted.front().network != "bridge")) {
-      return errorf(ErrorKind::kUnsupported, "network {}: only the default bridge carries traffic yet",
-                    wanted.back().network);
-    }
-    prepared->own_network = config.network == "bridge";
+    prepared->own_network = has_own_networks(config.network);
     prepared->private_network = true;
   }
   if (config.pid_mode == "host") {
@@ -220,9 +215,7 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
 /// After a failed start: nothing of the run stays, the workload is as it was before.
 void EngineImpl::abandon_run(const WorkloadRow& row) {
   ignore_result(driver(row.isolation).remove(row.id));
-  if (row.network == "bridge") {
-    if (auto manager = network(); manager.ok()) ignore_result((*manager)->detach(row.id));
-  }
+  ignore_result(detach_networks(row));
   ignore_result(remove_run_folder(row.id));
   clear_run_mark(paths_, row.id);
 }
@@ -245,7 +238,8 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   static_cast<void>(change);  // the proof that the caller holds it
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string config_json, names->config(row.id));
-  TRY_ASSIGN(const Config config, parse_config(config_json));
+  TRY_ASSIGN(Config config, parse_config(config_json));
+  if (!config.links.empty()) TRY(add_link_environment(row, &config));
   TRY_ASSIGN(const store::Image image, images_->find(row.image_id));
   Prepared prepared;
   SpecInput& spec_input = prepared.spec;
@@ -306,8 +300,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     if (prepared.private_network) {
       TRY_ASSIGN(const UniqueFd netns, sys::open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
       if (prepared.own_network) {
-        TRY_ASSIGN(net::NetworkManager* const manager, network());
-        TRY_ASSIGN([[maybe_unused]] const net::Endpoint endpoint, manager->attach(row.id, netns.get()));
+        TRY(attach_networks(row, config, netns.get(), pid));
       } else {
         TRY(net::NetworkManager::loopback_up(netns.get()));
       }

@@ -181,10 +181,7 @@ Result<void> EngineImpl::cleanup_locked(const Change& change, const WorkloadRow&
   if (!state.needs_cleanup) return {};
   // The cgroup goes, and with it whatever an orphaned run left behind.
   TRY(driver(row.isolation).remove(row.id));
-  if (row.network == "bridge") {
-    TRY_ASSIGN(net::NetworkManager* const manager, network());
-    TRY(manager->detach(row.id));
-  }
+  TRY(detach_networks(row));
   ExitRecord record;
   if (state.exit) {
     record = *state.exit;

@@ -28,7 +28,34 @@ std::string bind_text(const PublishedPort& port) {
                      port.host_port);
 }
 
+// The gateway, or an address that --aux-address keeps.
+bool is_taken(const Network& network, const IpAddress& address) {
+  if (address == network.gateway4 || (network.gateway6 && address == *network.gateway6)) return true;
+  return std::any_of(network.taken.begin(), network.taken.end(),
+                     [&](const auto& one) { return one.second == address; });
+}
+
+Result<void> check_taken(const Network& network, const IpAddress& wanted) {
+  for (const auto& [name, address] : network.taken) {
+    if (address == wanted) {
+      return errorf(ErrorKind::kConflict, "address {} is kept for {} (--aux-address of network {})", wanted.str(), name,
+                    network.name);
+    }
+  }
+  return {};
+}
+
 }  // namespace
+
+Result<std::optional<IpAddress>> Impl::first_free(const Network& network, const IpAddress& from, const IpAddress& to) {
+  IpAddress start = from;
+  while (start <= to) {
+    TRY_ASSIGN(const auto free, records->first_free(network.id, start, to));
+    if (!free || !is_taken(network, *free)) return free;
+    start = free->plus(1);
+  }
+  return std::optional<IpAddress>();
+}
 
 Result<std::string> Impl::next_host_interface() {
   TRY_ASSIGN(const auto stored, records->number(kNextLink));
@@ -39,7 +66,7 @@ Result<std::string> Impl::next_host_interface() {
   return fmt::format("{}{:08x}", kHostInterfacePrefix, next);
 }
 
-Result<IpAddress> Impl::choose_v4(const Network& network, const ReserveRequest& request) {
+Result<IpAddress> Impl::choose_v4(const Network& network, const EndpointRequest& request) {
   const Subnet& subnet = network.subnet4;
   if (request.ipv4) {
     const IpAddress& wanted = *request.ipv4;
@@ -54,31 +81,35 @@ Result<IpAddress> Impl::choose_v4(const Network& network, const ReserveRequest& 
       return errorf(ErrorKind::kInvalid, "--ip {}: the first and the last address of {} can't be given to a workload",
                     wanted.str(), subnet.str());
     }
-    TRY_ASSIGN(const auto holder, records->holder_of(network.name, wanted));
+    TRY(check_taken(network, wanted));
+    TRY_ASSIGN(const auto holder, records->holder_of(network.id, wanted));
     if (holder) return in_use("address", wanted.str(), *holder);
     return wanted;
   }
   // The next after the one given last, as Docker does: an address rests as long as possible before it returns.
-  const IpAddress first = subnet.base().plus(2);
-  const IpAddress last = subnet.last().plus(~uint64_t{0});
-  TRY_ASSIGN(const auto next, records->number(kNextAddress));
-  IpAddress start = subnet.base().plus(static_cast<uint64_t>(next.value_or(2)));
+  const Subnet& range = network.range4.value_or(subnet);
+  const IpAddress first =
+      range.base() == subnet.base() ? subnet.base().plus(network.is_default() ? 2 : 1) : range.base();
+  const IpAddress last = range.last() == subnet.last() ? subnet.last().plus(~uint64_t{0}) : range.last();
+  const std::string next_key = network.is_default() ? kNextAddress : fmt::format("{} {}", kNextAddress, network.id);
+  TRY_ASSIGN(const auto next, records->number(next_key));
+  IpAddress start = next ? subnet.base().plus(static_cast<uint64_t>(*next)) : first;
   if (start < first || start > last) start = first;
-  TRY_ASSIGN(auto free, records->first_free(network.name, start, last));
+  TRY_ASSIGN(auto free, first_free(network, start, last));
   if (!free && start != first) {
-    TRY_ASSIGN(free, records->first_free(network.name, first, start));
+    TRY_ASSIGN(free, first_free(network, first, start));
   }
   if (!free) {
     return errorf(ErrorKind::kNoSpace,
-                  "network {}: all {} addresses of {} are in use; remove workloads, or set a larger "
-                  "network.subnet in hull.toml",
-                  network.name, subnet.size() - 3, subnet.str());
+                  "network {}: no available IPv4 addresses: all of {} are in use; remove workloads, or {}",
+                  network.name, range.str(),
+                  network.is_default() ? "set a larger network.subnet in hull.toml" : "make a larger network");
   }
-  TRY(records->set_number(kNextAddress, static_cast<int64_t>(subnet.offset_of(*free)) + 1));
+  TRY(records->set_number(next_key, static_cast<int64_t>(subnet.offset_of(*free)) + 1));
   return *free;
 }
 
-Result<IpAddress> Impl::choose_v6(const Network& network, const ReserveRequest& request, uint64_t offset) {
+Result<IpAddress> Impl::choose_v6(const Network& network, const EndpointRequest& request, uint64_t offset) {
   const Subnet& subnet = *network.subnet6;
   if (request.ipv6) {
     const IpAddress& wanted = *request.ipv6;
@@ -89,24 +120,55 @@ Result<IpAddress> Impl::choose_v6(const Network& network, const ReserveRequest& 
     if (wanted == *network.gateway6 || wanted == subnet.base()) {
       return errorf(ErrorKind::kConflict, "--ip6 {}: it is the router of network {}", wanted.str(), network.name);
     }
-    TRY_ASSIGN(const auto holder, records->holder_of(network.name, wanted));
+    TRY(check_taken(network, wanted));
+    TRY_ASSIGN(const auto holder, records->holder_of(network.id, wanted));
     if (holder) return in_use("address", wanted.str(), *holder);
     return wanted;
   }
+  const Subnet& range = network.range6.value_or(subnet);
   // The same place as in the IPv4 subnet, where that is possible: easy to recognize.
-  if (offset < subnet.size()) {
-    const IpAddress alike = subnet.base().plus(offset);
-    TRY_ASSIGN(const auto holder, records->holder_of(network.name, alike));
+  const IpAddress alike = subnet.base().plus(offset);
+  if (offset < subnet.size() && range.contains(alike) && !is_taken(network, alike)) {
+    TRY_ASSIGN(const auto holder, records->holder_of(network.id, alike));
     if (!holder) return alike;
   }
-  const IpAddress last = subnet.base().plus(std::min<uint64_t>(subnet.size() - 1, UINT32_MAX));
-  TRY_ASSIGN(const auto free, records->first_free(network.name, subnet.base().plus(2), last));
+  const IpAddress first = range.base() == subnet.base() ? subnet.base().plus(1) : range.base();
+  const IpAddress last = range.base().plus(std::min<uint64_t>(range.size() - 1, UINT32_MAX));
+  TRY_ASSIGN(const auto free, first_free(network, first, last));
   if (!free)
     return errorf(ErrorKind::kNoSpace, "network {}: all addresses of {} are in use", network.name, subnet.str());
   return *free;
 }
 
-Result<void> Impl::choose_addresses(const Network& network, const ReserveRequest& request, Endpoint& endpoint) {
+Result<Endpoint> Impl::choose_endpoint(const Network& network, const EndpointRequest& request,
+                                       std::string_view workload_id, const std::vector<Endpoint>& others) {
+  Endpoint out;
+  out.workload_id = workload_id;
+  out.network_id = network.id;
+  out.id = endpoint_id(workload_id, network.id);
+  out.gateway_priority = request.gateway_priority;
+  out.gateway = false;
+  const auto has_name = [&](const std::string& name) {
+    return std::any_of(others.begin(), others.end(), [&](const Endpoint& one) { return one.interface_name == name; });
+  };
+  out.interface_name = request.interface_name;
+  for (unsigned i = 0; out.interface_name.empty(); ++i) {
+    const std::string name = fmt::format("{}{}", network.interface_prefix, i);
+    if (!has_name(name)) out.interface_name = name;
+  }
+  TRY(validate_interface_name(out.interface_name));
+  if (has_name(out.interface_name)) {
+    return errorf(ErrorKind::kConflict, "interface name {} of network {}: another network of the workload has it",
+                  out.interface_name, network.name);
+  }
+  if (network.driver == Driver::kBridge) {
+    TRY_ASSIGN(out.host_interface, next_host_interface());
+  }
+  TRY(choose_addresses(network, request, out));
+  return out;
+}
+
+Result<void> Impl::choose_addresses(const Network& network, const EndpointRequest& request, Endpoint& endpoint) {
   if ((request.ipv4 && !request.ipv4->is_v4()) || (request.ipv6 && request.ipv6->is_v4())) {
     return errorf(ErrorKind::kInvalid, "--ip takes an IPv4 address, --ip6 an IPv6 address");
   }
@@ -114,17 +176,20 @@ Result<void> Impl::choose_addresses(const Network& network, const ReserveRequest
   if (network.subnet6) {
     TRY_ASSIGN(endpoint.ipv6, choose_v6(network, request, network.subnet4.offset_of(endpoint.ipv4)));
   } else if (request.ipv6) {
-    return errorf(ErrorKind::kInvalid,
-                  "--ip6 {}: network {} has no IPv6 (network.ipv6 in hull.toml, or disable_ipv6 on "
-                  "this host)",
-                  request.ipv6->str(), network.name);
+    return errorf(ErrorKind::kInvalid, "--ip6 {}: network {} has no IPv6 ({})", request.ipv6->str(), network.name,
+                  network.is_default() ? "network.ipv6 in hull.toml, or disable_ipv6 on this host"
+                                       : "it was made without --ipv6");
+  }
+  if (request.mac && network.driver == Driver::kIpvlan) {
+    return errorf(ErrorKind::kInvalid, "--mac-address {}: on network {} every workload has the parent's (ipvlan)",
+                  request.mac->str(), network.name);
   }
   endpoint.mac = request.mac.value_or(MacAddress::derived_from(endpoint.ipv4));
   if (endpoint.mac == MacAddress::derived_from(network.gateway4)) {
     return errorf(ErrorKind::kConflict, "--mac-address {}: it is that of the gateway of network {}", endpoint.mac.str(),
                   network.name);
   }
-  TRY_ASSIGN(const auto holder, records->holder_of(network.name, endpoint.mac));
+  TRY_ASSIGN(const auto holder, records->holder_of(network.id, endpoint.mac));
   if (holder) return in_use("MAC address", endpoint.mac.str(), *holder);
   complete(endpoint, network);
   return {};
@@ -143,7 +208,7 @@ Result<std::optional<Error>> Impl::try_port(const PortMapping& mapping, uint16_t
              other.host_ip.family() == host_ip.family() &&
              (other.host_ip == host_ip || other.host_ip.is_unspecified() || host_ip.is_unspecified());
     };
-    const auto& ours = out.endpoint.ports;
+    const auto& ours = out.ports;
     TRY_ASSIGN(auto holder, records->holder_of(candidate));
     if (!holder && std::any_of(ours.begin(), ours.end(), overlaps)) holder = "itself";
     if (holder) {
@@ -159,7 +224,7 @@ Result<std::optional<Error>> Impl::try_port(const PortMapping& mapping, uint16_t
     published.push_back(candidate);
     if (claim->valid()) claims.push_back(std::move(*claim));
   }
-  for (const PublishedPort& port_taken : published) out.endpoint.ports.push_back(port_taken);
+  for (const PublishedPort& port_taken : published) out.ports.push_back(port_taken);
   for (UniqueFd& claim : claims) {
     if (settings.hold_ports && out.holders.size() < kMostHolders) out.holders.push_back(std::move(claim));
   }
@@ -189,9 +254,9 @@ Result<void> Impl::choose_port(const PortMapping& mapping, const std::vector<IpA
                 mapping.container_port, to_string(mapping.protocol), low, high, last->message());
 }
 
-Result<void> Impl::choose_ports(const ReserveRequest& request, Reservation& out) {
-  const Endpoint& endpoint = out.endpoint;
-  const IpAddress any4;
+Result<void> Impl::choose_ports(const ReserveRequest& request, const Network& network, const Endpoint& endpoint,
+                                Reservation& out) {
+  const IpAddress any4 = network.publish_on.value_or(IpAddress());
   const IpAddress any6 = IpAddress::parse("::").value_or(any4);
   for (const PortMapping& mapping : request.ports) {
     if (mapping.container_port == 0) return errorf(ErrorKind::kInvalid, "publish: 0 is no container port");

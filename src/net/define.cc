@@ -340,8 +340,7 @@ Result<void> NetworkManager::remove(std::string_view ref) {
   if (n.created_ns == 0) {
     return errorf(ErrorKind::kPermission, "{} is a pre-defined network and cannot be removed", n.name);
   }
-  TRY_ASSIGN(auto endpoints, impl_->records->list());
-  std::erase_if(endpoints, [&](const Endpoint& e) { return e.network != n.name; });
+  TRY_ASSIGN(const auto endpoints, impl_->records->list(n.id));
   if (!endpoints.empty()) {
     std::string who;
     for (size_t i = 0; i < std::min<size_t>(endpoints.size(), 8); ++i) {

@@ -69,13 +69,13 @@ void try_kernel(std::vector<Check>& out) {
     out.push_back(failed("nftables", rules.error().message(), "load the kernel module nf_tables"));
     return;
   }
-  const auto table = rules->rebuild(network, {true, false}, {});
+  const auto table = rules->rebuild({&network, 1}, {true, false}, {});
   out.push_back(table.ok()
                     ? ok("nftables", "works: maps, fib, connection tracking, address translation")
                     : failed("nftables", table.error().message(),
                              "load the kernel modules nf_tables, nft_nat, nft_masq, nft_ct, nft_fib_inet; without "
                              "them use --network host or none"));
-  const auto frames = rules->rebuild(network, {true, true}, {});
+  const auto frames = rules->rebuild({&network, 1}, {true, true}, {});
   out.push_back(
       frames.ok() || !table.ok()
           ? ok("nftables for bridges", "works")

@@ -79,15 +79,15 @@ void add_address(NetlinkBatch& batch, uint32_t index, const IpAddress& address, 
   batch.end();
 }
 
-void add_default_route(NetlinkBatch& batch, uint32_t index, const IpAddress& gateway) {
+void add_default_route(NetlinkBatch& batch, uint32_t index, const IpAddress& gateway, bool by_device) {
   rtmsg header{};
   header.rtm_family = af_of(gateway);
   header.rtm_table = RT_TABLE_MAIN;
   header.rtm_protocol = RTPROT_BOOT;
-  header.rtm_scope = RT_SCOPE_UNIVERSE;
+  header.rtm_scope = by_device ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
   header.rtm_type = RTN_UNICAST;
   batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, header);
-  put_address(batch, RTA_GATEWAY, gateway);
+  if (!by_device) put_address(batch, RTA_GATEWAY, gateway);
   batch.put_u32(RTA_OIF, index);
   batch.end();
 }
@@ -107,7 +107,7 @@ void add_loopback_route(NetlinkBatch& batch, uint32_t index) {
   batch.begin(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, header);
   put_address(batch, RTA_DST, loopback);
   batch.put_u32(RTA_OIF, index);
-  batch.put_u32(RTA_PRIORITY, 1024);
+  batch.put_u32(RTA_PRIORITY, 1024 + index);  // each bridge has its own
   batch.end();
 }
 
@@ -176,12 +176,13 @@ void add_pair(NetlinkBatch& batch, const Endpoint& endpoint, int netns_fd, const
   batch.end();
 }
 
-void add_hairpin(NetlinkBatch& batch, uint32_t index) {
+void add_port_flags(NetlinkBatch& batch, uint32_t index, bool hairpin, bool isolated) {
   batch.begin(RTM_NEWLINK, 0, link_header(index));
   batch.open_nest(IFLA_LINKINFO);
   batch.put_string(IFLA_INFO_SLAVE_KIND, "bridge");
   batch.open_nest(IFLA_INFO_SLAVE_DATA);
-  batch.put_u8(IFLA_BRPORT_MODE, 1);
+  if (hairpin) batch.put_u8(IFLA_BRPORT_MODE, 1);
+  if (isolated) batch.put_u8(IFLA_BRPORT_ISOLATED, 1);
   batch.close_nest();
   batch.close_nest();
   batch.end();
@@ -416,7 +417,7 @@ Result<uint32_t> Links::connect(const Endpoint& endpoint, int netns_fd, const Po
 
   batch.clear();
   add_no_link_local(batch, index);
-  if (port.hairpin) add_hairpin(batch, index);
+  if (port.hairpin || port.isolated) add_port_flags(batch, index, port.hairpin, port.isolated);
   add_link_up(batch, index);
   add_forwarding(batch, index, endpoint.mac);
   add_neighbour(batch, port.bridge_index, endpoint.ipv4, endpoint.mac);
@@ -430,11 +431,11 @@ Result<uint32_t> Links::connect(const Endpoint& endpoint, int netns_fd, const Po
   return index;
 }
 
-Result<void> Links::configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac, bool hush) {
+Result<void> Links::configure_inside(const Endpoint& endpoint, const Inside& inside) {
   const std::string what = fmt::format("configure {} of workload {}", endpoint.interface_name, endpoint.workload_id);
   TRY_ASSIGN(const auto link, find(endpoint.interface_name));
   if (!link) return errorf(ErrorKind::kConflict, "{}: the interface is gone", what);
-  if (endpoint.ipv6 && hush) refuse_advertisements(endpoint.interface_name);
+  if (endpoint.ipv6 && inside.hush) refuse_advertisements(endpoint.interface_name);
 
   NetlinkBatch batch;
   if (endpoint.ipv6) add_no_link_local(batch, link->index);
@@ -442,20 +443,34 @@ Result<void> Links::configure_inside(const Endpoint& endpoint, const MacAddress&
   add_link_up(batch, kLoopbackIndex);
   add_link_up(batch, link->index);
   add_address(batch, link->index, endpoint.ipv4, endpoint.prefix4);
-  add_neighbour(batch, link->index, endpoint.gateway4, gateway_mac);
-  add_default_route(batch, link->index, endpoint.gateway4);
+  if (inside.gateway_mac) add_neighbour(batch, link->index, endpoint.gateway4, *inside.gateway_mac);
+  if (inside.default_route) add_default_route(batch, link->index, endpoint.gateway4, inside.by_device);
   const size_t end_of_v4 = batch.count();
   if (endpoint.ipv6) {
     add_address(batch, link->index, link_local(endpoint.mac), 64);
     add_address(batch, link->index, *endpoint.ipv6, endpoint.prefix6);
-    add_neighbour(batch, link->index, *endpoint.gateway6, gateway_mac);
-    add_default_route(batch, link->index, *endpoint.gateway6);
+    if (inside.gateway_mac) add_neighbour(batch, link->index, *endpoint.gateway6, *inside.gateway_mac);
+    if (inside.default_route) add_default_route(batch, link->index, *endpoint.gateway6, inside.by_device);
   }
   TRY_ASSIGN(const auto failures, socket_.exchange(batch));
   for (const NetlinkFailure& failure : failures) {
     // A workload may refuse IPv6 for itself (--sysctl net.ipv6.conf.all.disable_ipv6=1); then it lives without.
     const bool of_v6 = failure.index < first_of_v4 || failure.index >= end_of_v4;
     if (!of_v6 || !refuses_ipv6(failure.error)) return sys::netlink_error(failure, what);
+  }
+  return {};
+}
+
+Result<void> Links::set_default_route(const Endpoint& endpoint, bool by_device) {
+  const std::string what = fmt::format("route workload {} by network {}", endpoint.workload_id, endpoint.network);
+  TRY_ASSIGN(const auto link, find(endpoint.interface_name));
+  if (!link) return errorf(ErrorKind::kConflict, "{}: {} is gone", what, endpoint.interface_name);
+  NetlinkBatch batch;
+  add_default_route(batch, link->index, endpoint.gateway4, by_device);
+  if (endpoint.ipv6 && endpoint.gateway6) add_default_route(batch, link->index, *endpoint.gateway6, by_device);
+  TRY_ASSIGN(const auto failures, socket_.exchange(batch));
+  for (const NetlinkFailure& failure : failures) {
+    if (failure.index == 0 || !refuses_ipv6(failure.error)) return sys::netlink_error(failure, what);
   }
   return {};
 }

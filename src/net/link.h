@@ -59,13 +59,26 @@ class Links {
     uint32_t bridge_index = 0;
     unsigned mtu = 1500;
     bool hairpin = false;
+    bool isolated = false;  ///< reaches the bridge itself, no other port that is isolated
   };
   /// The host's half of attaching: the pair, with its peer born inside the namespace, the port, the neighbours.
   Result<uint32_t> connect(const Endpoint& endpoint, int netns_fd, const Port& port);
+  /// The same for macvlan and ipvlan: an interface upon the parent, born inside the namespace.
+  Result<void> connect_stacked(const Endpoint& endpoint, const Network& network, int netns_fd, uint32_t parent_index);
+  struct Inside {
+    std::optional<MacAddress> gateway_mac;  ///< of a bridge: nobody has to be asked for it
+    /// Nothing on the bridge keeps router advertisements away, so refuse them here.
+    bool hush = false;
+    bool default_route = true;
+    bool by_device = false;  ///< the default route names no router (ipvlan's l3)
+  };
   /// The other half; this object must have been opened inside the namespace, where the thread must still be.
-  /// `gateway_mac` is the bridge's. `hush`: nothing on the bridge keeps router advertisements away, so refuse them
-  /// here.
-  Result<void> configure_inside(const Endpoint& endpoint, const MacAddress& gateway_mac, bool hush);
+  Result<void> configure_inside(const Endpoint& endpoint, const Inside& inside);
+  /// Gives the workload's default routes to an endpoint that is configured; inside as well.
+  Result<void> set_default_route(const Endpoint& endpoint, bool by_device);
+  /// Parents of our own. The alias marks them as such.
+  Result<uint32_t> make_dummy(const std::string& name, unsigned mtu, const std::string& alias);
+  Result<uint32_t> make_vlan(const std::string& name, uint32_t below, uint16_t vlan, const std::string& alias);
 
   /// Returns when the bridge forwards for a port whose peer is up, and sends itself; else the first packets could be
   /// lost, for the kernel takes note of carriers in the background.
@@ -81,6 +94,7 @@ class Links {
 
  private:
   explicit Links(sys::NetlinkSocket socket) : socket_(std::move(socket)) {}
+  Result<uint32_t> finish_parent(sys::NetlinkBatch& batch, const std::string& name, const std::string& alias);
   Result<void> run(sys::NetlinkBatch& batch, std::string_view what, std::initializer_list<int> tolerated = {});
   Result<void> dump(sys::NetlinkBatch& batch, std::string_view what,
                     const std::function<void(const sys::NetlinkMessage&)>& visit);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "base/error_format.h"
 #include "base/log.h"
@@ -25,6 +26,7 @@ constexpr const char* kFrameGuard = "frame_guard";
 
 std::vector<PortRule> rules_of(const Endpoint& endpoint) {
   std::vector<PortRule> out;
+  if (!endpoint.gateway || endpoint.driver != Driver::kBridge || !endpoint.leads_out) return out;
   for (const PublishedPort& port : endpoint.ports) {
     if (port.host_ip.is_v4()) {
       out.push_back({port, endpoint.ipv4});
@@ -123,13 +125,21 @@ Result<void> Impl::write_stored(const Network& network) {
 }
 
 Result<Network> Impl::network() {
+  if (!default_) {
+    TRY_ASSIGN(default_, choose_network());
+  }
+  return *default_;
+}
+
+Result<Network> Impl::choose_network() {
   TRY(check_subnets(settings));
   TRY_ASSIGN(const Stored stored, read_stored());
   Network out;
   out.name = kDefaultNetwork;
+  out.id = default_network_id(kDefaultNetwork);
   out.bridge_device = settings.bridge_device;
   out.mtu = settings.mtu;
-  TRY_ASSIGN(const bool used, records->any());
+  TRY_ASSIGN(const bool used, records->any(out.id));
 
   std::optional<Subnet> subnet4 = settings.subnet4 ? settings.subnet4 : stored.subnet4;
   if (!settings.subnet4 && !used) {
@@ -141,7 +151,11 @@ Result<Network> Impl::network() {
       if (collision) subnet4.reset();
     }
     if (!subnet4) {
-      TRY_ASSIGN(subnet4, choose_subnet4(*host));
+      // A network of a user's that was made meanwhile, perhaps without its bridge since the boot, keeps its subnet.
+      TRY_ASSIGN(const auto made, user_networks());
+      std::vector<Subnet> others;
+      for (const Network& other : made) others.push_back(other.subnet4);
+      TRY_ASSIGN(subnet4, choose_subnet4(*host, others));
     }
   }
   if (!subnet4) return errorf(ErrorKind::kCorrupt, "{}/bridge.network: the IPv4 subnet is missing", paths.data_dir);
@@ -177,12 +191,51 @@ std::string Impl::alias_of(const Network& network) const {
 }
 
 void Impl::complete(Endpoint& endpoint, const Network& network) {
+  endpoint.network = network.name;
+  endpoint.driver = network.driver;
+  endpoint.leads_out = network.leads_out();
   endpoint.prefix4 = network.subnet4.prefix_length();
   endpoint.gateway4 = network.gateway4;
   if (!network.subnet6) endpoint.ipv6.reset();
   if (!endpoint.ipv6) return;
   endpoint.prefix6 = network.subnet6->prefix_length();
   endpoint.gateway6 = network.gateway6;
+}
+
+Result<void> Impl::complete(std::vector<Endpoint>& endpoints) {
+  std::map<std::string, Network> seen;
+  for (Endpoint& endpoint : endpoints) {
+    auto it = seen.find(endpoint.network_id);
+    if (it == seen.end()) {
+      TRY_ASSIGN(Network network, network_of(endpoint.network_id));
+      it = seen.emplace(endpoint.network_id, std::move(network)).first;
+    }
+    complete(endpoint, it->second);
+  }
+  return {};
+}
+
+Result<Network> Impl::network_of(const std::string& id) {
+  if (id == default_network_id(kDefaultNetwork)) return network();
+  TRY_ASSIGN(Definitions* const store, definitions(false));
+  std::optional<Network> found;
+  if (store != nullptr) {
+    TRY_ASSIGN(found, store->by_id(id));
+  }
+  if (!found) return errorf(ErrorKind::kNotFound, "network {:.12} not found", id);
+  return std::move(*found);
+}
+
+const Endpoint* choose_gateway(const std::vector<const Endpoint*>& endpoints) {
+  const Endpoint* best = nullptr;
+  for (const Endpoint* one : endpoints) {
+    if (!one->leads_out) continue;
+    if (best == nullptr || one->gateway_priority > best->gateway_priority ||
+        (one->gateway_priority == best->gateway_priority && one->network < best->network)) {
+      best = one;
+    }
+  }
+  return best;
 }
 
 Result<uint32_t> Impl::ensure_bridge(const Network& network) {
@@ -195,14 +248,14 @@ Result<uint32_t> Impl::ensure_bridge(const Network& network) {
     if (found->kind != "bridge" || (!ours && !found->alias.empty())) {
       return errorf(
           ErrorKind::kConflict,
-          "network {}: the interface {} is there and belongs to {}; set network.bridge in hull.toml to another "
-          "name, or remove it (ip link delete {})",
+          "network {}: the interface {} is there and belongs to {}; {} another name, or remove it (ip link delete {})",
           network.name, network.bridge_device,
           found->alias.starts_with("hull ") ? "another Hull with other folders" : "something else",
+          network.is_default() ? "set network.bridge in hull.toml to" : "give -o com.docker.network.bridge.name=",
           network.bridge_device);
     }
   }
-  TRY_ASSIGN(const auto endpoints, records->list());
+  TRY_ASSIGN(const auto endpoints, records->list(network.id));
   const auto is_attached = [](const Endpoint& endpoint) { return endpoint.attached; };
   if (found && found->alias != alias && std::none_of(endpoints.begin(), endpoints.end(), is_attached)) {
     TRY(host->remove(found->index));  // made for other subnets, or half made
@@ -231,22 +284,40 @@ Result<void> Impl::note_rules() {
   return records->set_number(kGeneration, generation);
 }
 
-Result<void> Impl::rebuild_rules(const Network& network) {
+Result<std::vector<Network>> Impl::ruled_networks() {
+  std::vector<Network> out;
+  TRY_ASSIGN(out.emplace_back(), network());
+  TRY_ASSIGN(const auto ids, records->active());
+  for (const std::string& id : ids) {
+    auto found = network_of(id);
+    if (found.ok()) {
+      out.push_back(std::move(*found));
+    } else if (found.error().kind() == ErrorKind::kNotFound) {
+      TRY(records->set_active(id, false));  // its removal was cut short
+    } else {
+      return std::move(found).error();
+    }
+  }
+  return out;
+}
+
+Result<void> Impl::rebuild_rules() {
   TRY_ASSIGN(auto endpoints, records->list());
+  TRY(complete(endpoints));
   std::vector<PortRule> rules;
-  for (Endpoint& endpoint : endpoints) {
+  for (const Endpoint& endpoint : endpoints) {
     if (!endpoint.attached) continue;
-    complete(endpoint, network);
     const auto some = rules_of(endpoint);
     rules.insert(rules.end(), some.begin(), some.end());
   }
+  TRY_ASSIGN(const auto networks, ruled_networks());
   TRY_ASSIGN(Ruleset * table, ruleset());
   RulesetOptions options;
   options.loopback6 = !bridge_filters().v6;
-  auto rebuilt = table->rebuild(network, options, rules);
+  auto rebuilt = table->rebuild(networks, options, rules);
   if (!rebuilt.ok() && rebuilt.error().kind() == ErrorKind::kUnsupported) {
     options.frame_guard = false;
-    rebuilt = table->rebuild(network, options, rules);
+    rebuilt = table->rebuild(networks, options, rules);
   }
   if (!rebuilt.ok()) return std::move(rebuilt).error();
   TRY(records->set_number(kLoopback6, options.loopback6 ? 1 : 0));
@@ -259,7 +330,7 @@ Result<bool> Impl::has_frame_guard() {
   return value.value_or(0) != 0;
 }
 
-Result<bool> Impl::ensure_rules(const Network& network, Trust trust) {
+Result<bool> Impl::ensure_rules(Trust trust) {
   TRY_ASSIGN(Ruleset * table, ruleset());
   TRY_ASSIGN(const uint32_t generation, table->generation());
   TRY_ASSIGN(const auto seen, records->number(kGeneration));
@@ -267,36 +338,36 @@ Result<bool> Impl::ensure_rules(const Network& network, Trust trust) {
   // br_netfilter translates the answer back to ::1 before the kernel looks for loopback addresses on the wire, and
   // drops it: then a connection to ::1 must be refused at once rather than hang.
   if (loopback6 == int64_t{bridge_filters().v6}) {
-    TRY(rebuild_rules(network));
+    TRY(rebuild_rules());
     return true;
   }
   if (trust == Trust::kGeneration && seen == int64_t{generation}) return false;
   TRY_ASSIGN(const auto fingerprint, records->number(kFingerprint));
   TRY_ASSIGN(const Ruleset::State state, table->state());
   TRY_ASSIGN(auto endpoints, records->list());
+  TRY(complete(endpoints));
   size_t elements = 0;
-  for (Endpoint& endpoint : endpoints) {
-    complete(endpoint, network);
+  for (const Endpoint& endpoint : endpoints) {
     if (endpoint.attached) elements += rules_of(endpoint).size();
   }
+  TRY_ASSIGN(const auto networks, ruled_networks());
+  for (const Network& one : networks) elements += Ruleset::elements(one);
   if (state.fingerprint != 0 && fingerprint == static_cast<int64_t>(state.fingerprint) && state.elements == elements) {
     TRY(records->set_number(kGeneration, generation));
     return false;
   }
-  TRY(rebuild_rules(network));
+  TRY(rebuild_rules());
   return true;
 }
 
-Result<void> Impl::add_rules(const Endpoint& endpoint, const Network& network) {
-  const std::vector<PortRule> rules = rules_of(endpoint);
-  if (rules.empty()) return {};
+Result<void> Impl::change_rules(const std::function<Result<void>(Ruleset&)>& change) {
   TRY_ASSIGN(Ruleset * table, ruleset());
   TRY_ASSIGN(const uint32_t before, table->generation());
-  auto added = table->add(rules);
-  if (!added.ok()) {
-    const ErrorKind kind = added.error().kind();
-    if (kind != ErrorKind::kNotFound && kind != ErrorKind::kConflict) return std::move(added).error();
-    return rebuild_rules(network);  // flushed a moment ago, or left over from one that was killed
+  auto done = change(*table);
+  if (!done.ok()) {
+    const ErrorKind kind = done.error().kind();
+    if (kind != ErrorKind::kNotFound && kind != ErrorKind::kConflict) return std::move(done).error();
+    return rebuild_rules();  // flushed a moment ago, or left over from one that was killed
   }
   TRY_ASSIGN(const uint32_t after, table->generation());
   TRY_ASSIGN(const auto seen, records->number(kGeneration));
@@ -304,21 +375,27 @@ Result<void> Impl::add_rules(const Endpoint& endpoint, const Network& network) {
   return {};
 }
 
-Result<void> Impl::remove_rules(const Endpoint& endpoint, const Network& network) {
+Result<void> Impl::activate(const Network& network) {
+  if (network.is_default() || network.driver != Driver::kBridge) return {};
+  TRY_ASSIGN(const bool known, records->is_active(network.id));
+  if (known) return {};
+  TRY(records->set_active(network.id, true));
+  auto done = change_rules([&](Ruleset& table) { return table.add(network); });
+  if (!done.ok()) ignore_result(records->set_active(network.id, false));
+  return done;
+}
+
+Result<void> Impl::add_rules(const Endpoint& endpoint) {
+  const std::vector<PortRule> rules = rules_of(endpoint);
+  if (rules.empty()) return {};
+  return change_rules([&](Ruleset& table) { return table.add(rules); });
+}
+
+Result<void> Impl::remove_rules(const Endpoint& endpoint) {
   const std::vector<PortRule> rules = rules_of(endpoint);
   if (rules.empty()) return {};
   if (endpoint.attached) {
-    TRY_ASSIGN(Ruleset * table, ruleset());
-    TRY_ASSIGN(const uint32_t before, table->generation());
-    auto removed = table->remove(rules);
-    if (!removed.ok()) {
-      if (removed.error().kind() != ErrorKind::kNotFound) return std::move(removed).error();
-      TRY(rebuild_rules(network));
-    } else {
-      TRY_ASSIGN(const uint32_t after, table->generation());
-      TRY_ASSIGN(const auto seen, records->number(kGeneration));
-      if (seen == int64_t{before} && after == before + 1) TRY(records->set_number(kGeneration, after));
-    }
+    TRY(change_rules([&](Ruleset& table) { return table.remove(rules); }));
   }
   const auto publishes_udp = [&](Family family) {
     return std::any_of(rules.begin(), rules.end(), [&](const PortRule& rule) {

@@ -31,8 +31,12 @@ struct NetworkManager::Impl {
   std::optional<Links> links_;              // opened at first use, in the host's namespace
   std::optional<Ruleset> ruleset_;          // the same
   UniqueFd home_;                           // the host's namespace
+  std::optional<Network> default_;          // as it was found since the lock was taken
 
-  Result<sys::FileLock> lock() { return sys::FileLock::acquire(paths.run_dir + "/lock", true, true); }
+  Result<sys::FileLock> lock() {
+    default_.reset();  // others may have chosen anew while we did not hold it
+    return sys::FileLock::acquire(paths.run_dir + "/lock", true, true);
+  }
   Result<Links*> links();
   Result<Ruleset*> ruleset();
   Result<int> home_netns();
@@ -59,28 +63,51 @@ struct NetworkManager::Impl {
 
   /// The bridge's index; makes it, and reconnects what was on it, when it is absent.
   Result<uint32_t> ensure_bridge(const Network& network);
+  /// The parent's index; makes it when it is ours to make.
+  Result<uint32_t> ensure_parent(const Network& network);
   enum class Trust : uint8_t {
     kGeneration,  ///< no change of any table since we looked last means that ours is whole
     kNothing,     ///< read the table
   };
   /// Puts the table back when it is not as we left it; true when it had to.
-  Result<bool> ensure_rules(const Network& network, Trust trust);
+  Result<bool> ensure_rules(Trust trust);
+  /// Lets the rules know a network of a user's; the default one they always know.
+  Result<void> activate(const Network& network);
   /// Whether frames on the bridge are guarded by rules (else the insides of containers are set up to be quiet).
   Result<bool> has_frame_guard();
   /// The rules of one endpoint, in a transaction of the records.
-  Result<void> add_rules(const Endpoint& endpoint, const Network& network);
-  Result<void> remove_rules(const Endpoint& endpoint, const Network& network);
+  Result<void> add_rules(const Endpoint& endpoint);
+  Result<void> remove_rules(const Endpoint& endpoint);
 
   Result<std::string> next_host_interface();
-  Result<void> choose_addresses(const Network& network, const ReserveRequest& request, Endpoint& endpoint);
-  Result<void> choose_ports(const ReserveRequest& request, Reservation& out);
+  Result<Endpoint> choose_endpoint(const Network& network, const EndpointRequest& request, std::string_view workload_id,
+                                   const std::vector<Endpoint>& others);
+  Result<void> choose_addresses(const Network& network, const EndpointRequest& request, Endpoint& endpoint);
+  Result<void> choose_ports(const ReserveRequest& request, const Network& network, const Endpoint& endpoint,
+                            Reservation& out);
 
+  /// One endpoint on its way to its namespace.
+  struct Attaching {
+    Endpoint endpoint;
+    Network network;
+    uint32_t device = 0;  ///< of the bridge, or the parent
+    uint32_t link = 0;    ///< the host's end of the pair
+  };
   /// Without the lock: takes it itself for the last part.
-  Result<void> finish_attach(const Endpoint& endpoint, const Network& network, int netns_fd, bool frame_guard);
-  Result<void> detach(Endpoint& endpoint, const Network& network, uint32_t bridge_index);
+  Result<void> attach_one(Attaching& one, int netns_fd, bool frame_guard);
+  Result<void> configure(const Attaching& one, int netns_fd, bool frame_guard);
+  void undo(const Attaching& one);
+  /// Puts on record what was attached; published ports pass to the gateway.
+  Result<void> finish_attach(const std::vector<Attaching>& all);
+  /// All endpoints of one workload.
+  Result<void> detach(const std::vector<Endpoint>& endpoints);
+  Result<void> repair_bridge(const Network& network, const std::vector<Endpoint>& endpoints, RepairReport& out);
 
   /// Fills in what the records don't hold.
   static void complete(Endpoint& endpoint, const Network& network);
+  /// The same for many; each network is looked up once.
+  Result<void> complete(std::vector<Endpoint>& endpoints);
+  Result<Network> network_of(const std::string& id);
 
  private:
   struct Stored {
@@ -88,13 +115,23 @@ struct NetworkManager::Impl {
   };
   Result<Stored> read_stored();
   Result<void> write_stored(const Network& network);
-  Result<void> rebuild_rules(const Network& network);
+  Result<Network> choose_network();
+  Result<void> rebuild_rules();
   Result<void> note_rules();
-  Result<IpAddress> choose_v4(const Network& network, const ReserveRequest& request);
-  Result<IpAddress> choose_v6(const Network& network, const ReserveRequest& request, uint64_t offset);
+  /// The default network and those that are active.
+  Result<std::vector<Network>> ruled_networks();
+  /// Runs a change of the table and remembers its generation when nobody else changed any meanwhile.
+  Result<void> change_rules(const std::function<Result<void>(Ruleset&)>& change);
+  /// The first address in [from, to] that nobody has and nothing keeps.
+  Result<std::optional<IpAddress>> first_free(const Network& network, const IpAddress& from, const IpAddress& to);
+  Result<IpAddress> choose_v4(const Network& network, const EndpointRequest& request);
+  Result<IpAddress> choose_v6(const Network& network, const EndpointRequest& request, uint64_t offset);
   Result<void> choose_port(const PortMapping& mapping, const std::vector<IpAddress>& host_ips, Reservation& out);
   Result<std::optional<Error>> try_port(const PortMapping& mapping, uint16_t port,
                                         const std::vector<IpAddress>& host_ips, Reservation& out);
 };
+
+/// Which of a workload's endpoints has the default route and the published ports; nothing when none leads out.
+const Endpoint* choose_gateway(const std::vector<const Endpoint*>& endpoints);
 
 }  // namespace hull::net

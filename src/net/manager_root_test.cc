@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 ReserveRequest request(const std::string& id, std::initializer_list<const char*> specs = {}) {
   ReserveRequest out;
   out.workload_id = id;
+  out.endpoints.emplace_back();
   out.ports = ports(specs);
   return out;
 }
@@ -72,11 +73,11 @@ class Manager : public ::testing::Test {
 
 TEST_F(Manager, AddressesRotate) {
   const Subnet subnet = manager_.inspect()->subnet4;
-  EXPECT_EQ(subnet.base().plus(2), manager_.reserve(request("a"))->endpoint.ipv4);
-  EXPECT_EQ(subnet.base().plus(3), manager_.reserve(request("b"))->endpoint.ipv4);
+  EXPECT_EQ(subnet.base().plus(2), manager_.reserve(request("a"))->endpoints[0].ipv4);
+  EXPECT_EQ(subnet.base().plus(3), manager_.reserve(request("b"))->endpoints[0].ipv4);
   ASSERT_TRUE(manager_.detach("a").ok());
-  EXPECT_EQ(subnet.base().plus(4), manager_.reserve(request("c"))->endpoint.ipv4);
-  const Endpoint c = *manager_.find("c");
+  EXPECT_EQ(subnet.base().plus(4), manager_.reserve(request("c"))->endpoints[0].ipv4);
+  const Endpoint c = manager_.find("c")->front();
   EXPECT_EQ(subnet.base().plus(1), c.gateway4);
   EXPECT_EQ(16u, c.prefix4);
   EXPECT_EQ(4u, manager_.inspect()->subnet6->offset_of(*c.ipv6));
@@ -87,35 +88,35 @@ TEST_F(Manager, AddressesRotate) {
 TEST_F(Manager, StaticAddressesAreHonouredOrRefused) {
   const Network network = *manager_.inspect();
   ReserveRequest wanted = request("a");
-  wanted.ipv4 = network.subnet4.base().plus(77);
-  wanted.ipv6 = network.subnet6->base().plus(0x1234);
-  wanted.mac = *MacAddress::parse("02:00:00:00:00:09");
-  const Endpoint a = manager_.reserve(wanted)->endpoint;
-  EXPECT_EQ(*wanted.ipv4, a.ipv4);
-  EXPECT_EQ(*wanted.ipv6, *a.ipv6);
-  EXPECT_EQ(*wanted.mac, a.mac);
+  wanted.endpoints[0].ipv4 = network.subnet4.base().plus(77);
+  wanted.endpoints[0].ipv6 = network.subnet6->base().plus(0x1234);
+  wanted.endpoints[0].mac = *MacAddress::parse("02:00:00:00:00:09");
+  const Endpoint a = manager_.reserve(wanted)->endpoints[0];
+  EXPECT_EQ(*wanted.endpoints[0].ipv4, a.ipv4);
+  EXPECT_EQ(*wanted.endpoints[0].ipv6, *a.ipv6);
+  EXPECT_EQ(*wanted.endpoints[0].mac, a.mac);
   EXPECT_EQ(ErrorKind::kExists, reserve_error(wanted, "already"));
   wanted.workload_id = "b";
   EXPECT_EQ(ErrorKind::kConflict, reserve_error(wanted, "in use by workload a"));
-  wanted.ipv4.reset();
+  wanted.endpoints[0].ipv4.reset();
   EXPECT_EQ(ErrorKind::kConflict, reserve_error(wanted, "in use by workload a"));
-  wanted.ipv6.reset();
+  wanted.endpoints[0].ipv6.reset();
   EXPECT_EQ(ErrorKind::kConflict, reserve_error(wanted, "MAC address 02:00:00:00:00:09 is in use by workload a"));
-  wanted.mac.reset();
-  wanted.ipv4 = network.gateway4;
+  wanted.endpoints[0].mac.reset();
+  wanted.endpoints[0].ipv4 = network.gateway4;
   EXPECT_EQ(ErrorKind::kConflict, reserve_error(wanted, "gateway"));
-  wanted.ipv4 = *IpAddress::parse("9.9.9.9");
+  wanted.endpoints[0].ipv4 = *IpAddress::parse("9.9.9.9");
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(wanted, "not in the subnet " + network.subnet4.str()));
-  wanted.ipv4 = network.subnet4.last();
+  wanted.endpoints[0].ipv4 = network.subnet4.last();
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(wanted, "can't be given"));
-  wanted.ipv4.reset();
-  wanted.ipv6 = *IpAddress::parse("2001:db8:5::5");
+  wanted.endpoints[0].ipv4.reset();
+  wanted.endpoints[0].ipv6 = *IpAddress::parse("2001:db8:5::5");
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(wanted, "not in the subnet"));
   EXPECT_EQ(1u, manager_.list()->size());
   // The same workload can have its address again after it left.
   ASSERT_TRUE(manager_.detach("a").ok());
-  wanted.ipv6.reset();
-  wanted.ipv4 = network.subnet4.base().plus(77);
+  wanted.endpoints[0].ipv6.reset();
+  wanted.endpoints[0].ipv4 = network.subnet4.base().plus(77);
   EXPECT_TRUE(manager_.reserve(wanted).ok());
 }
 
@@ -124,13 +125,13 @@ TEST_F(Manager, SmallSubnetsFillUpAndSaySo) {
   settings.subnet4 = *Subnet::parse("192.0.2.0/29");
   NetworkManager small = world_.manager(settings);
   std::set<std::string> seen;
-  for (int i = 0; i < 5; ++i) seen.insert(small.reserve(request("c" + std::to_string(i)))->endpoint.ipv4.str());
+  for (int i = 0; i < 5; ++i) seen.insert(small.reserve(request("c" + std::to_string(i)))->endpoints[0].ipv4.str());
   EXPECT_EQ(5u, seen.size());
   auto full = small.reserve(request("more"));
   ASSERT_FALSE(full.ok());
   EXPECT_EQ(ErrorKind::kNoSpace, full.error().kind());
   ASSERT_TRUE(small.detach("c1").ok());
-  EXPECT_EQ("192.0.2.3", small.reserve(request("again"))->endpoint.ipv4.str());
+  EXPECT_EQ("192.0.2.3", small.reserve(request("again"))->endpoints[0].ipv4.str());
   // With workloads on it, the subnet stays.
   settings.subnet4 = *Subnet::parse("192.0.2.64/26");
   auto changed = world_.manager(settings).reserve(request("x"));
@@ -170,7 +171,7 @@ TEST_F(Manager, PortsOfProgramsOfTheHostAreRefused) {
             reserve_error(request("b", {"5353:53/udp"}), "udp [::]:5353: address already in use"));
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(request("b", {"203.0.113.9:80:80"}), "this host does not have it"));
   const Reservation free = *manager_.reserve(request("c", {"8080-8083:80"}));
-  EXPECT_EQ(8081, free.endpoint.ports.front().host_port);
+  EXPECT_EQ(8081, free.ports.front().host_port);
 }
 
 TEST_F(Manager, HoldersKeepThePort) {
@@ -187,9 +188,9 @@ TEST_F(Manager, EphemeralPortsAreChosen) {
   std::set<uint16_t> seen;
   for (int i = 0; i < 20; ++i) {
     const Reservation reserved = *manager_.reserve(request("c" + std::to_string(i), {"80"}));
-    ASSERT_EQ(2u, reserved.endpoint.ports.size());
-    const uint16_t port = reserved.endpoint.ports[0].host_port;
-    EXPECT_EQ(port, reserved.endpoint.ports[1].host_port) << "the same on both families";
+    ASSERT_EQ(2u, reserved.ports.size());
+    const uint16_t port = reserved.ports[0].host_port;
+    EXPECT_EQ(port, reserved.ports[1].host_port) << "the same on both families";
     EXPECT_GE(port, low);
     EXPECT_LE(port, high);
     EXPECT_TRUE(seen.insert(port).second);
@@ -201,8 +202,8 @@ TEST_F(Manager, BadRequestsAreRefused) {
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(request("a/b"), "workload id"));
   EXPECT_EQ(ErrorKind::kInvalid, reserve_error(request(std::string(129, 'a')), "workload id"));
   ReserveRequest wanted = request("a");
-  for (const char* name : {"", "lo", "averyveryverylongname", "a/b", "a b", ".."}) {
-    wanted.interface_name = name;
+  for (const char* name : {"lo", "averyveryverylongname", "a/b", "a b", ".."}) {
+    wanted.endpoints[0].interface_name = name;
     EXPECT_EQ(ErrorKind::kInvalid, reserve_error(wanted, "interface")) << name;
   }
   EXPECT_EQ(ErrorKind::kNotFound, manager_.attach("a", world_.client()).error().kind());
@@ -286,8 +287,8 @@ TEST_F(Manager, DetachedFromAKeptNamespaceNothingGoesThrough) {
   const Container old = start(manager_, "old");
   ASSERT_TRUE(manager_.detach("old").ok());
   ReserveRequest same = request("new");
-  same.ipv4 = old.endpoint.ipv4;
-  same.ipv6 = old.endpoint.ipv6;
+  same.endpoints[0].ipv4 = old.endpoint.ipv4;
+  same.endpoints[0].ipv6 = old.endpoint.ipv6;
   ASSERT_TRUE(manager_.reserve(same).ok());
   const UniqueFd netns = new_netns();
   ASSERT_TRUE(manager_.attach("new", netns.get()).ok());

@@ -115,33 +115,47 @@ struct Network {
 /// The id of one of the three networks that are always there (bridge, host, none).
 std::string default_network_id(std::string_view name);
 
-struct ReserveRequest {
-  std::string workload_id;  ///< 1 to 128 of [A-Za-z0-9_.-]
-  std::string interface_name = "eth0";
+/// One endpoint that is wanted.
+struct EndpointRequest {
+  std::string network;                  ///< name, id, unique prefix of an id; "": the default bridge
+  std::string interface_name;           ///< "": the first ethN that is free
   std::optional<IpAddress> ipv4, ipv6;  ///< --ip, --ip6
   std::optional<MacAddress> mac;        ///< --mac-address
+  int gateway_priority = 0;             ///< of several networks the one with the highest has the default route
+};
+
+struct ReserveRequest {
+  std::string workload_id;  ///< 1 to 128 of [A-Za-z0-9_.-]
+  std::vector<EndpointRequest> endpoints;
+  /// Published by way of the endpoint that has the default route, if that is a bridge; else none is.
   std::vector<PortMapping> ports;
 };
 
 /// A workload on a network.
 struct Endpoint {
+  std::string id;  ///< 64 hexadecimal digits
   std::string workload_id;
-  std::string network;
+  std::string network_id, network;  ///< id and name
+  Driver driver = Driver::kBridge;
   std::string interface_name;  ///< inside
-  std::string host_interface;  ///< the other end of the pair, a port of the bridge
+  std::string host_interface;  ///< the other end of the pair, a port of the bridge; empty without one
   MacAddress mac;
   IpAddress ipv4;
   unsigned prefix4 = 0;
-  IpAddress gateway4;
+  IpAddress gateway4;  ///< 0.0.0.0: none
   std::optional<IpAddress> ipv6;
   unsigned prefix6 = 0;
   std::optional<IpAddress> gateway6;
+  int gateway_priority = 0;
+  bool leads_out = true;  ///< its network has a way out
+  bool gateway = true;    ///< it has the workload's default route and published ports
   std::vector<PublishedPort> ports;
   bool attached = false;  ///< false between reserve() and attach()
 };
 
 struct Reservation {
-  Endpoint endpoint;
+  std::vector<Endpoint> endpoints;  ///< in the order asked for
+  std::vector<PublishedPort> ports;
   /// Bound sockets that keep the published ports from programs of the host, for the process that lives as long as the
   /// workload (the monitor) to inherit and never read. Closing them frees nothing else. Empty without ports.
   std::vector<UniqueFd> holders;
@@ -183,22 +197,28 @@ class NetworkManager {
 
   // Workloads on them.
 
-  /// Takes addresses and ports for a workload on the default bridge and writes them down, so that its hosts file can be
-  /// written before it exists. The workload must already be on record with the engine (see repair()).
-  /// kInvalid: an address outside the subnet; kExists: this workload has an endpoint; kConflict: an address or a port
-  /// is in use (the message says by whom); kNoSpace: no address, no ephemeral port is left.
+  /// Takes addresses and ports for a workload and writes them down, so that its hosts file can be written before it
+  /// exists. The workload must already be on record with the engine (see repair()). For one that is on networks already
+  /// this adds to them.
+  /// kInvalid: an address outside the subnet; kExists: this workload is on that network; kConflict: an address or a
+  /// port is in use (the message says by whom); kNoSpace: no address, no ephemeral port is left; kNotFound: no network.
   Result<Reservation> reserve(const ReserveRequest& request);
 
-  /// Connects a reserved endpoint: makes the bridge and the rules when they are absent, a veth pair with the peer born
-  /// inside the namespace, addresses usable at once, routes, and the published ports. The calling thread enters the
-  /// namespace for some microseconds and comes back. On failure everything but the reservation is undone.
-  Result<Endpoint> attach(std::string_view workload_id, int netns_fd);
+  /// Connects what is reserved for a workload and not attached yet: makes the bridge and the rules when they are
+  /// absent, a veth pair with the peer born inside the namespace, addresses usable at once, routes, and the published
+  /// ports. The calling thread enters the namespace for some microseconds and comes back. On failure everything but the
+  /// reservation is undone. Returns what was attached.
+  Result<std::vector<Endpoint>> attach(std::string_view workload_id, int netns_fd);
 
-  /// Frees addresses, ports and rules, and closes the workload's port of the bridge, so that its addresses are free for
-  /// the next even if something keeps the namespace. The interface pair goes with the namespace (deleting it here would
-  /// take the caller some 20 ms); what stays behind in a kept one is removed by repair(). Unknown workloads are
-  /// success.
+  /// Frees addresses, ports and rules of all its endpoints, and closes the workload's ports of the bridges, so that its
+  /// addresses are free for the next even if something keeps the namespace. The interface pair goes with the namespace
+  /// (deleting it here would take the caller some 20 ms); what stays behind in a kept one is removed by repair().
+  /// Unknown workloads are success.
   Result<void> detach(std::string_view workload_id);
+
+  /// Takes a workload that runs off one network: its interface goes away; default route and published ports pass to
+  /// another network that it is on. `netns_fd` -1: nothing of it runs. kNotFound: it is not on it.
+  Result<void> disconnect(std::string_view workload_id, std::string_view network, int netns_fd);
 
   /// Brings the loopback interface of a namespace up (--network none and every other private namespace).
   static Result<void> loopback_up(int netns_fd);
@@ -207,11 +227,12 @@ class NetworkManager {
   /// under the lock, so a workload that is put on record before its reserve() is never taken for gone.
   Result<RepairReport> repair(const std::function<bool(std::string_view workload_id)>& alive);
 
-  Result<std::vector<Endpoint>> list();
-  /// kNotFound when the workload has none.
-  Result<Endpoint> find(std::string_view workload_id);
+  /// Every endpoint, or those on one network.
+  Result<std::vector<Endpoint>> list(std::string_view network_id = {});
+  /// Those of one workload, in the order of their interfaces; none is no error.
+  Result<std::vector<Endpoint>> find(std::string_view workload_id);
 
-  /// Removes the bridge device and the table. kConflict while endpoints exist.
+  /// Removes every bridge device and the table; definitions stay. kConflict while endpoints exist.
   Result<void> tear_down();
 
   /// What the network needs of this host, tried out in a namespace of its own, and what stands in its way (forward

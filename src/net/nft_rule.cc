@@ -57,19 +57,6 @@ NftRule& NftRule::compare(uint32_t operation, const void* data, size_t size) {
   return *this;
 }
 
-NftRule& NftRule::device(uint32_t key, std::string_view name, bool equal) {
-  open("meta");
-  batch_.put_be32(NFTA_META_KEY, key);
-  batch_.put_be32(NFTA_META_DREG, kRegister0);
-  close();
-  std::array<char, IFNAMSIZ> padded{};
-  std::memcpy(padded.data(), name.data(), std::min(name.size(), padded.size() - 1));
-  return compare(equal ? NFT_CMP_EQ : NFT_CMP_NEQ, padded.data(), padded.size());
-}
-
-NftRule& NftRule::input(std::string_view name, bool equal) { return device(NFT_META_IIFNAME, name, equal); }
-NftRule& NftRule::output(std::string_view name, bool equal) { return device(NFT_META_OIFNAME, name, equal); }
-
 NftRule& NftRule::input_group(uint32_t group) {
   open("meta");
   batch_.put_be32(NFTA_META_KEY, NFT_META_IIFGROUP);
@@ -209,6 +196,40 @@ NftRule& NftRule::map(std::string_view set, uint32_t set_id) {
   batch_.put_be32(NFTA_LOOKUP_DREG, kRegister0);
   close();
   return *this;
+}
+
+NftRule& NftRule::in_set(const NftSet& set, bool inside) {
+  open("lookup");
+  batch_.put_string(NFTA_LOOKUP_SET, set.name);
+  batch_.put_be32(NFTA_LOOKUP_SET_ID, set.id);
+  batch_.put_be32(NFTA_LOOKUP_SREG, kRegister0);
+  if (!inside) batch_.put_be32(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV);
+  close();
+  return *this;
+}
+
+NftRule& NftRule::load_device(uint32_t key, unsigned reg) {
+  open("meta");
+  batch_.put_be32(NFTA_META_KEY, key);
+  batch_.put_be32(NFTA_META_DREG, kRegister0 + reg);
+  close();
+  return *this;
+}
+
+NftRule& NftRule::input_in(const NftSet& set) { return load_device(NFT_META_IIFNAME, 0).in_set(set, true); }
+
+NftRule& NftRule::output_in(const NftSet& set, bool inside) {
+  return load_device(NFT_META_OIFNAME, 0).in_set(set, inside);
+}
+
+NftRule& NftRule::devices_in(const NftSet& set) {
+  return load_device(NFT_META_IIFNAME, 0).load_device(NFT_META_OIFNAME, IFNAMSIZ / 4).in_set(set, true);
+}
+
+NftRule& NftRule::source_in(Family family, const NftSet& set) {
+  this->family(family);
+  payload(NFT_PAYLOAD_NETWORK_HEADER, family == Family::kV4 ? 12 : 8, family == Family::kV4 ? 4 : 16, 0);
+  return in_set(set, true);
 }
 
 void NftRule::dnat(Family family, unsigned port_reg) {

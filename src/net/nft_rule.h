@@ -24,7 +24,13 @@ struct NftHeader {
   uint16_t resource = 0;
 };
 
-/// NftRule(batch, table, chain).input("hull0").destination(...)...drop(): the last call ends the message.
+/// A named set of the table: its id within the transaction that makes it.
+struct NftSet {
+  std::string_view name;
+  uint32_t id;
+};
+
+/// NftRule(batch, table, chain).input_in(set).address(...).verdict(...): the last call ends the message.
 class NftRule {
  public:
   /// `family` is NFPROTO_INET or NFPROTO_BRIDGE.
@@ -34,8 +40,11 @@ class NftRule {
   ~NftRule();
 
   /// Matches. Each is the like-named match of nft(8).
-  NftRule& input(std::string_view device, bool equal = true);
-  NftRule& output(std::string_view device, bool equal = true);
+  NftRule& input_in(const NftSet& set);
+  NftRule& output_in(const NftSet& set, bool inside = true);
+  /// iifname . oifname
+  NftRule& devices_in(const NftSet& set);
+  NftRule& source_in(Family family, const NftSet& set);
   /// The group that the interface of arrival belongs to (IFLA_GROUP).
   NftRule& input_group(uint32_t group);
   NftRule& ipv6_frame_with_icmpv6_type(uint8_t type);
@@ -63,7 +72,8 @@ class NftRule {
   void jump(std::string_view chain);
 
  private:
-  NftRule& device(uint32_t key, std::string_view name, bool equal);
+  NftRule& load_device(uint32_t key, unsigned reg);
+  NftRule& in_set(const NftSet& set, bool inside);
   NftRule& compare(uint32_t operation, const void* data, size_t size);
   NftRule& any_bit(uint32_t mask);
   NftRule& payload(uint32_t base, uint32_t offset, uint32_t size, unsigned reg);

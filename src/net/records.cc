@@ -8,13 +8,13 @@ namespace hull::net {
 namespace {
 
 // Addresses are blobs of 4 or 16 bytes in network order, so that they sort as numbers do.
+constexpr int kVersion = 2;
 constexpr const char* kSchema =
-    "BEGIN IMMEDIATE;"
     "CREATE TABLE IF NOT EXISTS number(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS boot(id TEXT PRIMARY KEY) WITHOUT ROWID;"
-    "CREATE TABLE IF NOT EXISTS endpoint(workload TEXT PRIMARY KEY, network TEXT NOT NULL, interface TEXT NOT NULL,"
-    " host_interface TEXT NOT NULL, mac BLOB NOT NULL, v4 BLOB NOT NULL, v6 BLOB, attached INTEGER NOT NULL)"
-    " WITHOUT ROWID;"
+    "CREATE TABLE IF NOT EXISTS endpoint(workload TEXT NOT NULL, network TEXT NOT NULL, interface TEXT NOT NULL,"
+    " host_interface TEXT NOT NULL, mac BLOB NOT NULL, v4 BLOB NOT NULL, v6 BLOB, attached INTEGER NOT NULL,"
+    " priority INTEGER NOT NULL, gateway INTEGER NOT NULL, PRIMARY KEY(workload, network)) WITHOUT ROWID;"
     "CREATE UNIQUE INDEX IF NOT EXISTS endpoint_v4 ON endpoint(network, v4);"
     "CREATE UNIQUE INDEX IF NOT EXISTS endpoint_v6 ON endpoint(network, v6);"
     "CREATE UNIQUE INDEX IF NOT EXISTS endpoint_mac ON endpoint(network, mac);"
@@ -22,9 +22,18 @@ constexpr const char* kSchema =
     " container_port INTEGER NOT NULL, workload TEXT NOT NULL, PRIMARY KEY(protocol, host_port, host_ip)) WITHOUT "
     "ROWID;"
     "CREATE INDEX IF NOT EXISTS port_workload ON port(workload);"
-    "COMMIT;";
+    "CREATE TABLE IF NOT EXISTS active(network TEXT PRIMARY KEY) WITHOUT ROWID;"
+    "PRAGMA user_version=2;";
+// The form of a Hull that knew the default bridge only; what runs goes on.
+constexpr const char* kFromVersion0 =
+    "DROP INDEX endpoint_v4; DROP INDEX endpoint_v6; DROP INDEX endpoint_mac;"
+    "ALTER TABLE endpoint RENAME TO endpoint_before;";
+constexpr const char* kTakeOver =
+    "INSERT INTO endpoint SELECT workload, ?, interface, host_interface, mac, v4, v6, attached, 0, attached"
+    " FROM endpoint_before";
 
-constexpr const char* kColumns = "workload, network, interface, host_interface, mac, v4, v6, attached";
+constexpr const char* kColumns =
+    "workload, network, interface, host_interface, mac, v4, v6, attached, priority, gateway";
 
 std::span<const uint8_t> blob_of(const IpAddress& address) { return {address.data(), address.size()}; }
 
@@ -44,21 +53,33 @@ MacAddress mac_of(const db::Statement& row, int column) {
 
 }  // namespace
 
+std::string endpoint_id(std::string_view workload_id, std::string_view network_id) {
+  return default_network_id(fmt::format("{}\n{}", workload_id, network_id));
+}
+
 Result<Records> Records::open(const std::string& path, std::string_view boot_id) {
   TRY_ASSIGN(std::unique_ptr<db::Database> database, db::Database::open(path, {.subject = "network records"}));
   Records records(std::move(database));
   db::Database& db = *records.db_;
   // PERSIST: the journal is not made and removed for each change; OFF: see the head of records.h.
   TRY(db.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=PERSIST;"));
-  auto stored = db.texts("SELECT id FROM boot");
-  if (stored.ok()) {
-    if (!stored->empty() && stored->front() == boot_id) return records;
-    TRY(
-        db.execute("BEGIN IMMEDIATE; DELETE FROM boot; DELETE FROM endpoint; DELETE FROM port;"
-                   " DELETE FROM number; COMMIT;"));
-  } else {
+  TRY_ASSIGN(const int64_t version, db.query_number("PRAGMA user_version"));
+  if (version != kVersion) {
+    TRY_ASSIGN(db::WriteTransaction change, db::WriteTransaction::begin(db));
+    const bool before = version == 0 && db.texts("SELECT id FROM boot").ok();
+    if (before) TRY(db.execute(kFromVersion0));
     TRY(db.execute(kSchema));
+    if (before) {
+      TRY(db.run(kTakeOver, default_network_id(kDefaultNetwork)));
+      TRY(db.execute("DROP TABLE endpoint_before;"));
+    }
+    TRY(change.commit());
   }
+  TRY_ASSIGN(const auto stored, db.texts("SELECT id FROM boot"));
+  if (!stored.empty() && stored.front() == boot_id) return records;
+  TRY(
+      db.execute("BEGIN IMMEDIATE; DELETE FROM boot; DELETE FROM endpoint; DELETE FROM port; DELETE FROM active;"
+                 " DELETE FROM number; COMMIT;"));
   TRY(db.run("INSERT OR IGNORE INTO boot VALUES(?)", boot_id));
   return records;
 }
@@ -66,16 +87,27 @@ Result<Records> Records::open(const std::string& path, std::string_view boot_id)
 Result<Endpoint> Records::read(const db::Statement& row) {
   Endpoint out;
   out.workload_id = row.text(0);
-  out.network = row.text(1);
+  out.network_id = row.text(1);
   out.interface_name = row.text(2);
   out.host_interface = row.text(3);
   out.mac = mac_of(row, 4);
   out.ipv4 = address_of(row, 5).value_or(IpAddress());
   out.ipv6 = address_of(row, 6);
   out.attached = row.number(7) != 0;
+  out.gateway_priority = static_cast<int>(row.number(8));
+  out.gateway = row.number(9) != 0;
+  out.id = endpoint_id(out.workload_id, out.network_id);
+  if (out.gateway) {
+    TRY_ASSIGN(out.ports, ports_of(out.workload_id));
+  }
+  return out;
+}
+
+Result<std::vector<PublishedPort>> Records::ports_of(std::string_view workload_id) {
+  std::vector<PublishedPort> out;
   TRY_ASSIGN(db::Statement ports, db_->query("SELECT protocol, host_port, host_ip, container_port FROM port WHERE "
                                              "workload=? ORDER BY protocol, container_port, host_port, host_ip",
-                                             out.workload_id));
+                                             workload_id));
   while (true) {
     TRY_ASSIGN(const bool more, ports.step());
     if (!more) return out;
@@ -84,28 +116,37 @@ Result<Endpoint> Records::read(const db::Statement& row) {
     port.host_port = static_cast<uint16_t>(ports.number(1));
     port.host_ip = address_of(ports, 2).value_or(IpAddress());
     port.container_port = static_cast<uint16_t>(ports.number(3));
-    out.ports.push_back(port);
+    out.push_back(port);
   }
 }
 
-Result<std::optional<Endpoint>> Records::find(std::string_view workload_id) {
-  TRY_ASSIGN(db::Statement row,
-             db_->query(fmt::format("SELECT {} FROM endpoint WHERE workload=?", kColumns), workload_id));
-  TRY_ASSIGN(const bool found, row.step());
-  if (!found) return std::optional<Endpoint>();
-  TRY_ASSIGN(Endpoint endpoint, read(row));
-  return std::optional<Endpoint>(std::move(endpoint));
+Result<std::vector<Endpoint>> Records::read_all(db::Statement rows) {
+  std::vector<Endpoint> out;
+  while (true) {
+    TRY_ASSIGN(const bool more, rows.step());
+    if (!more) return out;
+    TRY_ASSIGN(Endpoint endpoint, read(rows));
+    out.push_back(std::move(endpoint));
+  }
+}
+
+Result<std::vector<Endpoint>> Records::find(std::string_view workload_id) {
+  TRY_ASSIGN(db::Statement rows,
+             db_->query(fmt::format("SELECT {} FROM endpoint WHERE workload=? ORDER BY length(interface), interface",
+                                    kColumns),
+                        workload_id));
+  return read_all(std::move(rows));
 }
 
 Result<std::vector<Endpoint>> Records::list() {
-  std::vector<Endpoint> out;
-  TRY_ASSIGN(db::Statement row, db_->prepare(fmt::format("SELECT {} FROM endpoint ORDER BY v4", kColumns)));
-  while (true) {
-    TRY_ASSIGN(const bool more, row.step());
-    if (!more) return out;
-    TRY_ASSIGN(Endpoint endpoint, read(row));
-    out.push_back(std::move(endpoint));
-  }
+  TRY_ASSIGN(db::Statement rows, db_->prepare(fmt::format("SELECT {} FROM endpoint ORDER BY network, v4", kColumns)));
+  return read_all(std::move(rows));
+}
+
+Result<std::vector<Endpoint>> Records::list(std::string_view network_id) {
+  TRY_ASSIGN(db::Statement rows,
+             db_->query(fmt::format("SELECT {} FROM endpoint WHERE network=? ORDER BY v4", kColumns), network_id));
+  return read_all(std::move(rows));
 }
 
 Result<size_t> Records::count() {
@@ -113,26 +154,32 @@ Result<size_t> Records::count() {
   return static_cast<size_t>(count);
 }
 
-Result<bool> Records::any() {
-  TRY_ASSIGN(db::Statement row, db_->prepare("SELECT 1 FROM endpoint LIMIT 1"));
+Result<bool> Records::any(std::string_view network_id) {
+  TRY_ASSIGN(db::Statement row, db_->query("SELECT 1 FROM endpoint WHERE network=? LIMIT 1", network_id));
   return row.step();
 }
 
 Result<void> Records::insert(const Endpoint& endpoint) {
   TRY_ASSIGN(db::Statement row,
-             db_->query(fmt::format("INSERT INTO endpoint({}) VALUES(?,?,?,?,?,?,?,?)", kColumns), endpoint.workload_id,
-                        endpoint.network, endpoint.interface_name, endpoint.host_interface,
+             db_->query(fmt::format("INSERT INTO endpoint({}) VALUES(?,?,?,?,?,?,?,?,?,?)", kColumns),
+                        endpoint.workload_id, endpoint.network_id, endpoint.interface_name, endpoint.host_interface,
                         std::span<const uint8_t>(endpoint.mac.bytes), blob_of(endpoint.ipv4)));
   if (endpoint.ipv6) row.bind(7, blob_of(*endpoint.ipv6));
-  TRY(row.bind(8, int64_t{endpoint.attached}).run());
-  if (endpoint.ports.empty()) return {};
+  return row.bind(8, int64_t{endpoint.attached})
+      .bind(9, int64_t{endpoint.gateway_priority})
+      .bind(10, int64_t{endpoint.gateway})
+      .run();
+}
+
+Result<void> Records::insert(std::string_view workload_id, const std::vector<PublishedPort>& all) {
+  if (all.empty()) return {};
   TRY_ASSIGN(db::Statement ports,
              db_->prepare("INSERT INTO port(protocol, host_port, host_ip, container_port, workload)"
                           " VALUES(?,?,?,?,?)"));
-  for (const PublishedPort& port : endpoint.ports) {
+  for (const PublishedPort& port : all) {
     TRY(ports
             .bind_all(static_cast<int64_t>(port.protocol), int64_t{port.host_port}, blob_of(port.host_ip),
-                      int64_t{port.container_port}, endpoint.workload_id)
+                      int64_t{port.container_port}, workload_id)
             .run());
   }
   return {};
@@ -143,8 +190,24 @@ Result<void> Records::erase(std::string_view workload_id) {
   return db_->run("DELETE FROM endpoint WHERE workload=?", workload_id);
 }
 
-Result<void> Records::set_attached(std::string_view workload_id, bool attached) {
-  return db_->run("UPDATE endpoint SET attached=? WHERE workload=?", attached, workload_id);
+Result<void> Records::erase(std::string_view workload_id, std::string_view network_id) {
+  return db_->run("DELETE FROM endpoint WHERE workload=? AND network=?", workload_id, network_id);
+}
+
+Result<void> Records::set_attached(const Endpoint& endpoint, bool attached, bool gateway) {
+  return db_->run("UPDATE endpoint SET attached=?, gateway=? WHERE workload=? AND network=?", int64_t{attached},
+                  int64_t{gateway}, endpoint.workload_id, endpoint.network_id);
+}
+
+Result<std::vector<std::string>> Records::active() { return db_->texts("SELECT network FROM active ORDER BY network"); }
+
+Result<bool> Records::is_active(std::string_view network_id) {
+  TRY_ASSIGN(db::Statement row, db_->query("SELECT 1 FROM active WHERE network=?", network_id));
+  return row.step();
+}
+
+Result<void> Records::set_active(std::string_view network_id, bool active) {
+  return db_->run(active ? "INSERT OR IGNORE INTO active VALUES(?)" : "DELETE FROM active WHERE network=?", network_id);
 }
 
 template <typename... Values>

@@ -16,6 +16,9 @@
 
 namespace hull::net {
 
+/// 64 hexadecimal digits that stay the same for the two.
+std::string endpoint_id(std::string_view workload_id, std::string_view network_id);
+
 class Records {
  public:
   /// Opens or makes the file. Records of an earlier boot (`boot_id` differs) are dropped.
@@ -24,15 +27,27 @@ class Records {
   /// The only writer until commit(); rolled back without it.
   Result<db::WriteTransaction> begin() { return db::WriteTransaction::begin(*db_); }
 
-  /// Endpoints come without what the Network knows (prefixes, gateways); those fields are not stored.
-  Result<std::optional<Endpoint>> find(std::string_view workload_id);
+  /// Endpoints come without what the Network knows (its name and driver, prefixes, gateways); those fields are not
+  /// stored. Published ports come with the one that is the gateway. In the order of their interfaces.
+  Result<std::vector<Endpoint>> find(std::string_view workload_id);
   Result<std::vector<Endpoint>> list();
+  Result<std::vector<Endpoint>> list(std::string_view network_id);
   Result<size_t> count();
-  /// Whether there is one at all; costs the same for any number.
-  Result<bool> any();
+  /// Whether a network has one at all; costs the same for any number.
+  Result<bool> any(std::string_view network_id);
   Result<void> insert(const Endpoint& endpoint);
+  Result<void> insert(std::string_view workload_id, const std::vector<PublishedPort>& ports);
+  /// Endpoints and ports.
   Result<void> erase(std::string_view workload_id);
-  Result<void> set_attached(std::string_view workload_id, bool attached);
+  /// One endpoint; ports stay.
+  Result<void> erase(std::string_view workload_id, std::string_view network_id);
+  Result<void> set_attached(const Endpoint& endpoint, bool attached, bool gateway);
+  Result<std::vector<PublishedPort>> ports_of(std::string_view workload_id);
+
+  /// Networks of users whose devices and rules were made in this boot.
+  Result<std::vector<std::string>> active();
+  Result<bool> is_active(std::string_view network_id);
+  Result<void> set_active(std::string_view network_id, bool active);
 
   /// The workload that has it, or nothing.
   Result<std::optional<std::string>> holder_of(const std::string& network, const IpAddress& address);
@@ -52,6 +67,7 @@ class Records {
   template <typename... Values>
   Result<std::optional<std::string>> text(std::string_view sql, const Values&... values);
   Result<Endpoint> read(const db::Statement& row);
+  Result<std::vector<Endpoint>> read_all(db::Statement rows);
   std::unique_ptr<db::Database> db_;
 };
 

@@ -59,12 +59,33 @@ const MapShape& map_of(const PublishedPort& port) {
   });
 }
 
+// What the rules know of networks, so that they stay the same for one or a hundred.
+constexpr NftSet kBridges{"bridges", 5};    // the devices
+constexpr NftSet kWithin{"within", 6};      // a device and itself: its workloads may reach one another
+constexpr NftSet kInternal{"internal", 7};  // devices that nothing is forwarded from or to
+constexpr NftSet kOwn4{"own4", 8};          // subnets that go out under the host's address
+constexpr NftSet kOwn6{"own6", 9};
+struct SetShape {
+  NftSet set;
+  uint32_t key_type, key_size;
+  bool interval;
+};
+constexpr uint32_t kTypeIfname = 41, kNameSize = 16;
+constexpr std::array<SetShape, 5> kSets{{
+    {kBridges, kTypeIfname, kNameSize, false},
+    {kWithin, concatenated({kTypeIfname, kTypeIfname}), 2 * kNameSize, false},
+    {kInternal, kTypeIfname, kNameSize, false},
+    {kOwn4, kTypeIpv4, 4, true},
+    {kOwn6, kTypeIpv6, 16, true},
+}};
+
 constexpr const char* kGuard = "guard";
 constexpr const char* kPublish = "publish";
 constexpr const char* kArriving = "arriving";
 constexpr const char* kLocal = "local";
 constexpr const char* kLeaving = "leaving";
 constexpr const char* kCrossing = "crossing";
+constexpr const char* kEntering = "entering";
 
 struct BaseChain {
   const char* name;
@@ -202,6 +223,72 @@ void write_elements(NetlinkBatch& batch, const std::string& table, const MapShap
   }
 }
 
+void write_set(NetlinkBatch& batch, const std::string& table, const SetShape& shape) {
+  batch.begin(nft_type(NFT_MSG_NEWSET), NLM_F_CREATE, kInet);
+  batch.put_string(NFTA_SET_TABLE, table);
+  batch.put_string(NFTA_SET_NAME, shape.set.name);
+  batch.put_be32(NFTA_SET_FLAGS, shape.interval ? NFT_SET_INTERVAL : 0);
+  batch.put_be32(NFTA_SET_KEY_TYPE, shape.key_type);
+  batch.put_be32(NFTA_SET_KEY_LEN, shape.key_size);
+  batch.put_be32(NFTA_SET_ID, shape.set.id);
+  batch.end();
+}
+
+// One element of a network in a set; of an interval the first address and the one after the last.
+struct NetworkElement {
+  const NftSet* set;
+  std::vector<uint8_t> key;
+  bool end = false;
+};
+
+std::vector<NetworkElement> elements_of(const Network& network) {
+  std::vector<NetworkElement> out;
+  if (network.driver != Driver::kBridge) return out;
+  std::vector<uint8_t> name(kNameSize);
+  std::copy_n(network.bridge_device.begin(), std::min<size_t>(network.bridge_device.size(), kNameSize - 1),
+              name.begin());
+  out.push_back({&kBridges, name});
+  if (network.between) {
+    std::vector<uint8_t> both = name;
+    both.insert(both.end(), name.begin(), name.end());
+    out.push_back({&kWithin, std::move(both)});
+  }
+  if (network.internal) out.push_back({&kInternal, name});
+  if (network.internal || !network.masquerade) return out;
+  const auto add_subnet = [&](const NftSet* set, const Subnet& subnet) {
+    const IpAddress after = subnet.last().plus(1);
+    out.push_back({set, {subnet.base().data(), subnet.base().data() + subnet.base().size()}});
+    out.push_back({set, {after.data(), after.data() + after.size()}, true});
+  };
+  add_subnet(&kOwn4, network.subnet4);
+  if (network.subnet6) add_subnet(&kOwn6, *network.subnet6);
+  return out;
+}
+
+void write_network(NetlinkBatch& batch, const std::string& table, uint16_t message, uint16_t flags,
+                   const Network& network) {
+  const std::vector<NetworkElement> elements = elements_of(network);
+  for (const SetShape& shape : kSets) {
+    const auto belongs = [&](const NetworkElement& one) { return one.set->id == shape.set.id; };
+    if (std::none_of(elements.begin(), elements.end(), belongs)) continue;
+    batch.begin(nft_type(message), flags, kInet);
+    batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table);
+    batch.put_string(NFTA_SET_ELEM_LIST_SET, shape.set.name);
+    batch.open_nest(NFTA_SET_ELEM_LIST_ELEMENTS);
+    for (const NetworkElement& one : elements) {
+      if (!belongs(one)) continue;
+      batch.open_nest(NFTA_LIST_ELEM);
+      batch.open_nest(NFTA_SET_ELEM_KEY);
+      batch.put(NFTA_DATA_VALUE, one.key.data(), one.key.size());
+      batch.close_nest();
+      if (one.end) batch.put_be32(NFTA_SET_ELEM_FLAGS, NFT_SET_ELEM_INTERVAL_END);
+      batch.close_nest();
+    }
+    batch.close_nest();
+    batch.end();
+  }
+}
+
 uint64_t fnv1a(uint64_t hash, Bytes bytes) {
   for (const uint8_t byte : bytes) hash = (hash ^ byte) * 0x100000001b3;
   return hash;
@@ -269,8 +356,8 @@ Result<bool> Ruleset::fingerprint_chains(State& out, uint8_t family, std::span<c
 Result<Ruleset::State> Ruleset::state() {
   State out;
   out.fingerprint = kFnvStart;
-  std::array<const char*, kBaseChains.size() + 1> names{kPublish};
-  for (size_t i = 0; i < kBaseChains.size(); ++i) names[i + 1] = kBaseChains[i].name;
+  std::array<const char*, kBaseChains.size() + 2> names{kPublish, kEntering};
+  for (size_t i = 0; i < kBaseChains.size(); ++i) names[i + 2] = kBaseChains[i].name;
   TRY_ASSIGN(const bool whole, fingerprint_chains(out, NFPROTO_INET, names));
   if (!whole) return State{};
   static constexpr std::array<const char*, 1> kFrameNames{kFrames};
@@ -279,11 +366,14 @@ Result<Ruleset::State> Ruleset::state() {
   if (guarded) out.fingerprint = frames.fingerprint;
 
   NetlinkBatch batch;
-  for (const MapShape& shape : kMaps) {
+  std::vector<std::string_view> sets;
+  for (const MapShape& shape : kMaps) sets.emplace_back(shape.name);
+  for (const SetShape& shape : kSets) sets.push_back(shape.set.name);
+  for (const std::string_view name : sets) {
     batch.clear();
     batch.begin(nft_type(NFT_MSG_GETSETELEM), NLM_F_DUMP, kInet);
     batch.put_string(NFTA_SET_ELEM_LIST_TABLE, table_);
-    batch.put_string(NFTA_SET_ELEM_LIST_SET, shape.name);
+    batch.put_string(NFTA_SET_ELEM_LIST_SET, name);
     batch.end();
     TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
       if (message.payload.size() < sizeof(NftHeader)) return;
@@ -295,24 +385,21 @@ Result<Ruleset::State> Ruleset::state() {
     }));
     if (!failures.empty()) {
       if (failures.front().error == ENOENT) return State{};
-      return sys::netlink_error(failures.front(), fmt::format("read the nftables map {}", shape.name));
+      return sys::netlink_error(failures.front(), fmt::format("read the nftables set {}", name));
     }
   }
   return out;
 }
 
-void Ruleset::write_rules(NetlinkBatch& batch, const Network& network, bool loopback6) {
-  const std::string& device = network.bridge_device;
+void Ruleset::write_rules(NetlinkBatch& batch, bool loopback6) {
   const Subnet loopback4_net = Subnet::of(IpAddress::from_v4(127u << 24), 8);
   const Subnet loopback6_net = Subnet::of(IpAddress::parse("::1").value_or({}), 128);
-  std::vector<Subnet> subnets{network.subnet4};
-  if (network.subnet6) subnets.push_back(*network.subnet6);
 
   // route_localnet on the bridge (and a second route of ::1 to it) lets the host's own connections to its loopback
   // addresses reach a container; it must not let a container reach what listens there (the like of CVE-2020-8558).
   for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
     for (const AddressSide side : {AddressSide::kDestination, AddressSide::kSource}) {
-      NftRule(batch, NFPROTO_INET, table_, kGuard).input(device).address(side, loopback).verdict(NF_DROP);
+      NftRule(batch, NFPROTO_INET, table_, kGuard).address(side, loopback).input_in(kBridges).verdict(NF_DROP);
     }
   }
 
@@ -346,25 +433,30 @@ void Ruleset::write_rules(NetlinkBatch& batch, const Network& network, bool loop
   // The host's loopback has no meaning in a container; and a container that reaches another one through a published
   // port must see the answer come back the same way. Everybody else's address is kept.
   for (const Subnet& loopback : {loopback4_net, loopback6_net}) {
-    NftRule(batch, NFPROTO_INET, table_, kLeaving).output(device).address(AddressSide::kSource, loopback).masquerade();
+    NftRule(batch, NFPROTO_INET, table_, kLeaving)
+        .address(AddressSide::kSource, loopback)
+        .output_in(kBridges)
+        .masquerade();
   }
-  for (const Subnet& subnet : subnets) {
+  for (const auto& [family, own] : {std::pair(Family::kV4, kOwn4), std::pair(Family::kV6, kOwn6)}) {
     NftRule(batch, NFPROTO_INET, table_, kLeaving)
-        .output(device)
+        .source_in(family, own)
+        .output_in(kBridges)
         .was_dnatted()
-        .address(AddressSide::kSource, subnet)
         .masquerade();
-    NftRule(batch, NFPROTO_INET, table_, kLeaving)
-        .output(device, false)
-        .address(AddressSide::kSource, subnet)
-        .masquerade();
+    NftRule(batch, NFPROTO_INET, table_, kLeaving).source_in(family, own).output_in(kBridges, false).masquerade();
   }
 
-  // To containers: answers, and what was asked of a published port. Between containers: everything.
-  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).state_established_or_related().verdict(NF_ACCEPT);
-  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).was_dnatted().verdict(NF_ACCEPT);
-  NftRule(batch, NFPROTO_INET, table_, kCrossing).input(device).output(device).verdict(NF_ACCEPT);
-  NftRule(batch, NFPROTO_INET, table_, kCrossing).output(device).verdict(NF_DROP);
+  // To containers: answers, what others on the same network send, and what was asked of a published port. Nothing is
+  // forwarded from or to an internal network, and nothing from one network to another.
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).output_in(kBridges).jump(kEntering);
+  NftRule(batch, NFPROTO_INET, table_, kCrossing).input_in(kInternal).verdict(NF_DROP);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).state_established_or_related().verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).devices_in(kWithin).verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).output_in(kInternal).verdict(NF_DROP);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).input_in(kInternal).verdict(NF_DROP);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).was_dnatted().verdict(NF_ACCEPT);
+  NftRule(batch, NFPROTO_INET, table_, kEntering).verdict(NF_DROP);
 }
 
 void Ruleset::write_frame_guard(NetlinkBatch& batch) {
@@ -380,16 +472,19 @@ void Ruleset::write_frame_guard(NetlinkBatch& batch) {
   }
 }
 
-Result<void> Ruleset::rebuild(const Network& network, const RulesetOptions& options, std::span<const PortRule> ports) {
+Result<void> Ruleset::rebuild(std::span<const Network> networks, const RulesetOptions& options,
+                              std::span<const PortRule> ports) {
   NetlinkBatch batch;
   batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
   if (options.frame_guard) write_frame_guard(batch);
   const size_t frame_messages = batch.count();
   write_fresh_table(batch, NFPROTO_INET, table_);
   for (const BaseChain& base : kBaseChains) write_chain(batch, NFPROTO_INET, table_, base.name, &base);
-  write_chain(batch, NFPROTO_INET, table_, kPublish, nullptr);
+  for (const char* chain : {kPublish, kEntering}) write_chain(batch, NFPROTO_INET, table_, chain, nullptr);
   for (const MapShape& shape : kMaps) write_map(batch, table_, shape);
-  write_rules(batch, network, options.loopback6);
+  for (const SetShape& shape : kSets) write_set(batch, table_, shape);
+  write_rules(batch, options.loopback6);
+  for (const Network& network : networks) write_network(batch, table_, NFT_MSG_NEWSETELEM, NLM_F_CREATE, network);
   for (const MapShape& shape : kMaps) {
     write_elements(batch, table_, shape, NFT_MSG_NEWSETELEM, NLM_F_CREATE, ports);
   }
@@ -404,19 +499,39 @@ Result<void> Ruleset::rebuild(const Network& network, const RulesetOptions& opti
   return {};
 }
 
+Result<void> Ruleset::carry_out(NetlinkBatch& batch) {
+  TRY_ASSIGN(const auto failures, commit(batch));
+  if (failures.empty()) return {};
+  const int error = failures.front().error;
+  auto out = sys::netlink_error(failures.front(), fmt::format("change the nftables table inet {}", table_));
+  if (error == ENOENT) return std::move(out).as(ErrorKind::kNotFound);
+  if (error == EEXIST || error == EBUSY || error == ENOTEMPTY) return std::move(out).as(ErrorKind::kConflict);
+  return out;
+}
+
 Result<void> Ruleset::change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports) {
   if (ports.empty()) return {};
   NetlinkBatch batch;
   batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
   for (const MapShape& shape : kMaps) write_elements(batch, table_, shape, message, flags, ports);
-  TRY_ASSIGN(const auto failures, commit(batch));
-  if (failures.empty()) return {};
-  const int error = failures.front().error;
-  auto out = sys::netlink_error(failures.front(), fmt::format("change the published ports in table inet {}", table_));
-  if (error == ENOENT) return std::move(out).as(ErrorKind::kNotFound);
-  if (error == EEXIST || error == EBUSY) return std::move(out).as(ErrorKind::kConflict);
-  return out;
+  return carry_out(batch);
 }
+
+Result<void> Ruleset::add(const Network& network) {
+  NetlinkBatch batch;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  write_network(batch, table_, NFT_MSG_NEWSETELEM, NLM_F_CREATE, network);
+  return carry_out(batch);
+}
+
+Result<void> Ruleset::remove(const Network& network) {
+  NetlinkBatch batch;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  write_network(batch, table_, NFT_MSG_DELSETELEM, 0, network);
+  return carry_out(batch);
+}
+
+size_t Ruleset::elements(const Network& network) { return elements_of(network).size(); }
 
 Result<void> Ruleset::add(std::span<const PortRule> ports) {
   return change_elements(NFT_MSG_NEWSETELEM, NLM_F_CREATE | NLM_F_EXCL, ports);

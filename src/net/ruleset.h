@@ -21,7 +21,7 @@ struct PortRule {
   IpAddress target;  ///< the workload's address, of the family of port.host_ip
 };
 
-/// What the rules depend on beside the network.
+/// What the rules depend on beside the networks.
 struct RulesetOptions {
   bool loopback6 = true;    ///< ::1 leads to published ports too
   bool frame_guard = true;  ///< have the second table, for frames on the bridge
@@ -53,7 +53,13 @@ class Ruleset {
 
   /// Replaces the tables in one transaction: nobody sees them half there. kUnsupported: the kernel has no tables for
   /// frames on bridges.
-  Result<void> rebuild(const Network& network, const RulesetOptions& options, std::span<const PortRule> ports);
+  Result<void> rebuild(std::span<const Network> networks, const RulesetOptions& options,
+                       std::span<const PortRule> ports);
+  /// What the rules have to know of a network; errors as those of the other add() and remove().
+  Result<void> add(const Network& network);
+  Result<void> remove(const Network& network);
+  /// How many elements of sets that makes.
+  static size_t elements(const Network& network);
   /// kNotFound: there is no such table; kConflict: an element was there with another target.
   Result<void> add(std::span<const PortRule> ports);
   /// kNotFound: a table or an element was not there; then nothing is removed.
@@ -68,7 +74,8 @@ class Ruleset {
   Ruleset(sys::NetlinkSocket socket, std::string table) : socket_(std::move(socket)), table_(std::move(table)) {}
   Result<std::vector<sys::NetlinkFailure>> commit(sys::NetlinkBatch& batch);
   Result<void> change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports);
-  void write_rules(sys::NetlinkBatch& batch, const Network& network, bool loopback6);
+  Result<void> carry_out(sys::NetlinkBatch& batch);
+  void write_rules(sys::NetlinkBatch& batch, bool loopback6);
   void write_frame_guard(sys::NetlinkBatch& batch);
   Result<bool> fingerprint_chains(State& out, uint8_t family, std::span<const char* const> chains);
   sys::NetlinkSocket socket_;

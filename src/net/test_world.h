@@ -241,7 +241,7 @@ inline Container start(NetworkManager& manager, const std::string& id, std::init
   out.holders = std::move(reserved->holders);
   auto attached = manager.attach(id, out.netns.get());
   EXPECT_TRUE(attached.ok()) << attached.error().message();
-  if (attached.ok()) out.endpoint = *attached;
+  if (attached.ok()) out.endpoint = attached->front();
   return out;
 }
 

@@ -105,9 +105,11 @@ class Instance:
         """Remembers the ids of the workloads that are on disk, to recognise their cgroups later."""
         for folder in (self.root, self.run_folder):
             if folder.is_dir():
-                for path in [*folder.glob("*/*"), *folder.glob("*")]:
-                    if ID.fullmatch(path.name):
-                        self.ids.add(path.name)
+                for path in [folder, *folder.glob("*")]:
+                    try:
+                        self.ids.update(name for name in os.listdir(path) if ID.fullmatch(name))
+                    except (FileNotFoundError, NotADirectoryError):
+                        continue  # a run folder that goes meanwhile
 
     def cgroups(self):
         """The cgroups of this instance in every hierarchy, innermost first."""
