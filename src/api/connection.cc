@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <sys/wait.h>
 
+#include "api/dashboard.h"
 #include "api/problem.h"
 #include "base/error_format.h"
 
@@ -23,7 +24,7 @@ void reap() {
 }  // namespace
 
 Connection::Connection(Stream& stream, Principal who, Session& session, const Router& router, AuditLog* audit,
-                       ConnectionLimits limits, bool loopback_only, Result<void> known)
+                       ConnectionLimits limits, bool loopback_only, std::string token, Result<void> known)
     : stream_(stream),
       who_(std::move(who)),
       session_(session),
@@ -31,6 +32,7 @@ Connection::Connection(Stream& stream, Principal who, Session& session, const Ro
       audit_(audit),
       limits_(limits),
       loopback_only_(loopback_only),
+      token_(std::move(token)),
       known_(std::move(known)),
       reader_([this](char* data, size_t size) { return receive(data, size); }) {}
 
@@ -80,6 +82,14 @@ bool Connection::host_is_local() const {
   return host == "localhost" || host == "127.0.0.1" || host == "docker";
 }
 
+/// Browsers say which page a request comes from. One of another origin must not use this user's certificate or port.
+bool Connection::origin_is_own() const {
+  const std::string_view origin = reader_.head().header("origin");
+  const size_t scheme = origin.find("://");
+  return origin.empty() ||
+         (scheme != std::string_view::npos && origin.substr(scheme + 3) == reader_.head().header("host"));
+}
+
 bool Connection::answer() {
   head_deadline_ = Clock::now() + std::chrono::milliseconds(limits_.head_timeout_ms);
   const auto next = reader_.next();
@@ -103,7 +113,7 @@ bool Connection::answer() {
   response.on_start_ = [&] { record(request, response, {}); };
   const Result<void> outcome = dispatch(request, response);
   if (!outcome.ok() && !response.started_) {
-    // 405 and 404 of the router have set their own status.
+    // 401, 404 and 405 have set their own status.
     const int status = response.status_ >= 400 ? response.status_ : status_of(outcome.error());
     response.json(status, problem_json(outcome.error().message()));
   }
@@ -136,12 +146,19 @@ Result<void> Connection::dispatch(Request& request, Response& response) {
                   "this address is served to this machine only, by the names localhost and "
                   "127.0.0.1");
   }
+  if (!origin_is_own()) {
+    return errorf(ErrorKind::kPermission, "pages of other origins are not served");
+  }
   if (!known_.ok()) return known_.error();
   const size_t question = target.find('?');
   TRY_ASSIGN(request.path_, percent_decode(target.substr(0, question), false));
   if (question != std::string_view::npos) {
     std::string_view text = target.substr(question + 1);
     TRY_ASSIGN(request.query_, parse_query(text.substr(0, text.find('#'))));
+  }
+  if (!token_.empty() && !is_dashboard_path(request.path_) && !carries_token(reader_.head(), token_)) {
+    response.status_ = 401;
+    return errorf(ErrorKind::kPermission, "a login token is needed: 'hull dashboard' tells it");
   }
   std::string_view path = request.path_;
   TRY_ASSIGN(const std::optional<Version> version, take_version(&path));

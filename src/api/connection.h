@@ -23,9 +23,10 @@ struct ConnectionLimits {
 class Connection {
  public:
   /// `loopback_only`: the Host header has to name this machine (a web page that a browser shows must not reach a
-  /// plain TCP port by a name of its own). `known`: an error that answers every request, of a client that has no role.
+  /// plain TCP port by a name of its own). `token`: what every request but those for the dashboard's files has to
+  /// carry; "": none. `known`: an error that answers every request, of a client that has no role.
   Connection(Stream& stream, Principal who, Session& session, const Router& router, AuditLog* audit,
-             ConnectionLimits limits, bool loopback_only, Result<void> known);
+             ConnectionLimits limits, bool loopback_only, std::string token, Result<void> known);
   void serve();
 
  private:
@@ -36,6 +37,7 @@ class Connection {
   Result<void> dispatch(Request& request, Response& response);
   bool refuse(int status, std::string_view message);
   bool host_is_local() const;
+  bool origin_is_own() const;
   void record(const Request& request, const Response& response, const Result<void>& outcome);
 
   Stream& stream_;
@@ -45,6 +47,7 @@ class Connection {
   AuditLog* const audit_;
   const ConnectionLimits limits_;
   const bool loopback_only_;
+  const std::string token_;
   const Result<void> known_;
   HttpReader reader_;
   const Route* route_ = nullptr;

@@ -11,9 +11,10 @@ namespace hull::api {
 std::span<const Route> system_routes();
 std::span<const Route> container_routes();
 std::span<const Route> network_routes();
+std::span<const Route> dashboard_routes();
 
 inline std::vector<std::span<const Route>> route_tables() {
-  return {system_routes(), container_routes(), network_routes()};
+  return {system_routes(), container_routes(), network_routes(), dashboard_routes()};
 }
 
 }  // namespace hull::api

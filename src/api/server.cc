@@ -20,6 +20,7 @@
 #include <cstring>
 
 #include "api/connection.h"
+#include "api/dashboard.h"
 #include "base/error_format.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -205,6 +206,13 @@ Result<void> Server::open() {
       listeners_.push_back(std::move(listener));
     }
   }
+  if (api_.dashboard) {
+    TRY_ASSIGN(Listener listener, listen_tcp(*api_.dashboard));
+    listener.tls = false;
+    listener.dashboard = true;
+    listeners_.push_back(std::move(listener));
+    TRY_ASSIGN(dashboard_token_, publish_dashboard(engine_.run_root, *api_.dashboard));
+  }
   sigset_t set;
   sigemptyset(&set);
   for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
@@ -307,7 +315,7 @@ void Server::accept_from(const Listener& listener) {
 void Server::run_connection(UniqueFd socket, const Listener& listener, uid_t uid) {
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   ::prctl(PR_SET_NAME, "hulld-conn");
-  const bool tls = listener.tls, is_unix = listener.is_unix;
+  const bool tls = listener.tls, is_unix = listener.is_unix, dashboard = listener.dashboard;
   for (Listener& one : listeners_) one.made_path.clear();
   listeners_.clear();
   signals_.reset();
@@ -345,7 +353,7 @@ void Server::run_connection(UniqueFd socket, const Listener& listener, uid_t uid
       }
     }
   } else {
-    who.name = "tcp:loopback";
+    who.name = dashboard ? "dashboard" : "tcp:loopback";
   }
   std::optional<AuditLog> audit;
   if (!api_.audit_log.empty()) {
@@ -359,7 +367,7 @@ void Server::run_connection(UniqueFd socket, const Listener& listener, uid_t uid
   }
   LocalSession session(engine_);
   Connection connection(stream, std::move(who), session, Router::all(), audit ? &*audit : nullptr, {}, !is_unix && !tls,
-                        std::move(known));
+                        dashboard ? dashboard_token_ : "", std::move(known));
   connection.serve();
   ::_exit(0);
 }

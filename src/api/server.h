@@ -32,6 +32,7 @@ class Server {
     UniqueFd fd;
     bool is_unix = true;
     bool tls = false;
+    bool dashboard = false;
     std::string made_path;  // a socket that this process made, to be removed at the end
   };
   Result<Listener> listen_unix(const Address& address);
@@ -47,6 +48,7 @@ class Server {
   ApiSettings api_;
   engine::Settings engine_;
   TlsContext tls_;
+  std::string dashboard_token_;
   std::vector<Listener> listeners_;
   UniqueFd signals_;
   std::map<pid_t, uid_t> connections_;

@@ -27,6 +27,7 @@ constexpr std::string_view kHelp =
     "      --tlscacert FILE        Authority whose client certificates are accepted\n"
     "      --tlscert FILE          The server's certificate\n"
     "      --tlskey FILE           Its key\n"
+    "      --dashboard ADDRESS     Serve the dashboard at tcp://127.0.0.1:PORT; 'hull dashboard' tells the way in\n"
     "      --audit-log FILE        Append one JSON object for each request that changes something\n"
     "      --help                  Print this\n"
     "      --version               Print the version\n";
@@ -119,6 +120,18 @@ Result<void> take_client(const std::string& file, const std::string& name, const
   return {};
 }
 
+/// The token crosses this port in clear, so it stays on this machine.
+Result<Address> parse_dashboard(std::string_view text) {
+  TRY_ASSIGN(Address address, parse_address(text));
+  if (address.kind != Address::Kind::kTcp || !address.is_loopback()) {
+    return errorf(ErrorKind::kInvalid,
+                  "{}: the dashboard's own port is on loopback: tcp://127.0.0.1:PORT. From other "
+                  "machines it is reached through an address with TLS (hosts), at /dashboard/",
+                  text);
+  }
+  return address;
+}
+
 Result<void> take_section(const std::string& file, const toml::table& table, ApiSettings* s) {
   for (const auto& [key_node, node] : table) {
     const std::string key(key_node.str());
@@ -132,6 +145,12 @@ Result<void> take_section(const std::string& file, const toml::table& table, Api
         if (!address.ok()) return place.bad(address.error().message());
         s->hosts.push_back(std::move(*address));
       }
+    } else if (key == "dashboard") {
+      std::string text;
+      TRY(take(place, &text));
+      auto address = parse_dashboard(text);
+      if (!address.ok()) return place.bad(address.error().message());
+      s->dashboard = std::move(*address);
     } else if (key == "group") {
       TRY(take(place, &s->group));
     } else if (key == "mode") {
@@ -218,18 +237,22 @@ Result<std::optional<std::string>> take_arguments(const std::vector<std::string>
       s->plain_tcp = true;
       continue;
     }
-    std::string host;
+    std::string host, page;
     std::string* target = name == "--host" || name == "-H"    ? &host
                           : name == "--group" || name == "-G" ? &s->group
                           : name == "--tlscacert"             ? &s->tls_ca
                           : name == "--tlscert"               ? &s->tls_cert
                           : name == "--tlskey"                ? &s->tls_key
                           : name == "--audit-log"             ? &s->audit_log
+                          : name == "--dashboard"             ? &page
                                                               : nullptr;
     if (target == nullptr) return errorf(ErrorKind::kInvalid, "unknown argument {}: see 'hulld --help'", arguments[i]);
     if (!value && i + 1 < arguments.size()) value = arguments[++i];
     if (!value || value->empty()) return errorf(ErrorKind::kInvalid, "{} needs a value", name);
     *target = *value;
+    if (target == &page) {
+      TRY_ASSIGN(s->dashboard, parse_dashboard(page));
+    }
     if (target == &host) {
       if (!own_hosts) s->hosts.clear();
       own_hosts = true;

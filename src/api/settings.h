@@ -31,9 +31,10 @@ struct Client {
 
 struct ApiSettings {
   std::vector<Address> hosts;
-  std::string group;       // of unix sockets; "": the process's own
-  unsigned mode = 0;       // of unix sockets; 0: 0660 with a group, else 0600
-  bool plain_tcp = false;  // TCP without TLS, on loopback addresses only
+  std::optional<Address> dashboard;  // the page's own port, on loopback
+  std::string group;                 // of unix sockets; "": the process's own
+  unsigned mode = 0;                 // of unix sockets; 0: 0660 with a group, else 0600
+  bool plain_tcp = false;            // TCP without TLS, on loopback addresses only
   std::string tls_ca, tls_cert, tls_key;
   std::string audit_log;     // "": none
   bool audit_reads = false;  // requests that only look, too

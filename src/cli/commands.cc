@@ -72,6 +72,7 @@ constexpr const Command* kCommands[] = {
     &kNetworkPrune,
     &kNetworkRemove,
     // The whole
+    &kDashboard,
     &kEvents,
     &kSystemCheck,
     &kSystemDf,
