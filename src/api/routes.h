@@ -13,8 +13,14 @@ std::span<const Route> container_routes();
 std::span<const Route> network_routes();
 std::span<const Route> dashboard_routes();
 
+std::span<const Route> archive_routes();
+std::span<const Route> event_routes();
+std::span<const Route> image_routes();
+std::span<const Route> volume_routes();
+
 inline std::vector<std::span<const Route>> route_tables() {
-  return {system_routes(), container_routes(), network_routes(), dashboard_routes()};
+  return {system_routes(),  container_routes(), network_routes(), dashboard_routes(),
+          archive_routes(), event_routes(),     image_routes(),   volume_routes()};
 }
 
 }  // namespace hull::api

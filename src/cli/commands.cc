@@ -30,19 +30,25 @@ constexpr const Command* kCommands[] = {
     &kDoctor,
     // Workloads
     &kAttach,
+    &kCommit,
     &kCompare,
+    &kCopy,
     &kCreate,
+    &kDiff,
+    &kExport,
     &kInspect,
     &kKill,
     &kPause,
     &kPort,
     &kRemove,
+    &kRename,
     &kRestart,
     &kStart,
     &kStats,
     &kStop,
     &kTop,
     &kUnpause,
+    &kUpdate,
     &kWait,
     &kContainerInspect,
     &kContainerPrune,
@@ -57,6 +63,7 @@ constexpr const Command* kCommands[] = {
     &kPush,
     &kRemoveImage,
     &kSave,
+    &kSearch,
     &kTag,
     // Volumes and networks
     &kVolumeCreate,
@@ -134,8 +141,7 @@ constexpr Flag kGlobal[] = {
 constexpr std::span<const Flag> kGlobalTables[] = {kGlobal};
 
 /// Docker's commands that Hull does not have yet, so that nobody searches for a typing mistake.
-constexpr std::string_view kLater[] = {"build",  "buildx", "commit", "compose", "cp",      "diff", "export",
-                                       "rename", "search", "swarm",  "update",  "service", "stack"};
+constexpr std::string_view kLater[] = {"build", "buildx", "compose", "swarm", "service", "stack"};
 
 int refuse_flags(Context& context, const Command* command, const Error& error) {
   context.report(error);

@@ -7,6 +7,8 @@ namespace hull::cli {
 
 // run_flags.cc, cmd_run.cc, cmd_exec.cc
 extern const Command kRun, kCreate, kCompare, kStart, kAttach, kExec;
+// cmd_change.cc, cmd_copy.cc
+extern const Command kRename, kUpdate, kCommit, kDiff, kCopy, kExport;
 // cmd_lifecycle.cc
 extern const Command kStop, kRestart, kKill, kPause, kUnpause, kWait, kRemove, kContainerPrune;
 // cmd_events.cc, cmd_list.cc, cmd_logs.cc, cmd_inspect.cc, cmd_stats.cc

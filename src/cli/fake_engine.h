@@ -69,6 +69,8 @@ class FakeEngine : public engine::Engine {
   std::map<std::string, std::string> documents;  // name: inspect JSON
   std::optional<Error> start_failure;
   std::vector<engine::Event> happened;
+  std::vector<engine::FileChange> file_changes;
+  engine::UpdateRequest updated;
   engine::EventFilter event_filter;
   store::CheckReport check_report;
   int exit_code = 0;
@@ -181,6 +183,34 @@ class FakeEngine : public engine::Engine {
   Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>&) override {
     calls.push_back(fmt::format("volume_prune {}", all));
     return store::PruneReport();
+  }
+  Result<engine::PathStat> path_stat(std::string_view, std::string_view path) override {
+    return errorf(ErrorKind::kNotFound, "Could not find the file {}", path);
+  }
+  Result<void> archive_get(std::string_view, std::string_view path,
+                           const std::function<Result<void>(const engine::PathStat&)>&,
+                           const engine::ByteTaker&) override {
+    return errorf(ErrorKind::kNotFound, "Could not find the file {}", path);
+  }
+  Result<void> archive_put(std::string_view, std::string_view, const engine::PutOptions&,
+                           const engine::ByteGiver&) override {
+    return {};
+  }
+  Result<void> export_files(std::string_view, const engine::ByteTaker& sink) override { return sink("archive"); }
+  Result<std::vector<engine::FileChange>> changes(std::string_view) override { return file_changes; }
+  Result<std::string> commit(std::string_view ref, const engine::CommitRequest& request) override {
+    calls.push_back(fmt::format("commit {} {} author={} comment={} pause={} changes={}", ref, request.reference,
+                                request.author, request.comment, request.pause, fmt::join(request.changes, ";")));
+    return std::string("sha256:1");
+  }
+  Result<void> rename(std::string_view ref, std::string_view name) override {
+    calls.push_back(fmt::format("rename {} {}", ref, name));
+    return {};
+  }
+  Result<std::vector<std::string>> update(std::string_view ref, const engine::UpdateRequest& request) override {
+    calls.push_back(fmt::format("update {}", ref));
+    updated = request;
+    return std::vector<std::string>();
   }
   Result<void> events(const engine::EventFilter& filter, const engine::EventSink& sink) override {
     event_filter = filter;

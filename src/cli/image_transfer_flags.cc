@@ -12,11 +12,21 @@ constexpr Flag kQuiet = {.name = "quiet", .short_name = 'q', .help = "Print only
 constexpr Flag kNoTrust = {
     .name = "disable-content-trust", .help = "Skip image signature verification (the default)", .hidden = true};
 
+// For hulld.
+constexpr Flag kJson = {.name = "json-progress", .help = "Docker's messages, one a line", .hidden = true};
+constexpr Flag kAuthFile = {.name = "auth-file",
+                            .kind = ValueKind::kText,
+                            .metavar = "FILE",
+                            .help = "Docker's AuthConfig document; nothing else is used to log in",
+                            .hidden = true};
+
 constexpr Flag kPullFlags[] = {
     {.name = "all-tags", .short_name = 'a', .help = "Pull every tag of the repository"},
     kPlatform,
     kQuiet,
     kNoTrust,
+    kJson,
+    kAuthFile,
 };
 constexpr std::span<const Flag> kPullTables[] = {kPullFlags};
 
@@ -25,6 +35,8 @@ constexpr Flag kPushFlags[] = {
     kPlatform,
     kQuiet,
     kNoTrust,
+    kJson,
+    kAuthFile,
 };
 constexpr std::span<const Flag> kPushTables[] = {kPushFlags};
 
@@ -48,6 +60,7 @@ constexpr Flag kLoadFlags[] = {
      .complete = Complete::kFile},
     kPlatform,
     kQuiet,
+    kJson,
 };
 constexpr std::span<const Flag> kLoadTables[] = {kLoadFlags};
 
@@ -66,8 +79,25 @@ constexpr Flag kSaveFlags[] = {
      .help = "Write to this file instead of standard output",
      .complete = Complete::kFile},
     kPlatform,
+    kJson,
 };
 constexpr std::span<const Flag> kSaveTables[] = {kSaveFlags};
+
+constexpr Flag kSearchFlags[] = {
+    {.name = "format",
+     .kind = ValueKind::kText,
+     .metavar = "FORMAT",
+     .help = "table, json, or a template such as '{{.Name}}'"},
+    {.name = "limit",
+     .kind = ValueKind::kInt,
+     .metavar = "NUMBER",
+     .help = "Most results, at most 100",
+     .fallback = "25"},
+    {.name = "no-trunc", .help = "Do not shorten what is long"},
+    kJson,
+    kAuthFile,
+};
+constexpr std::span<const Flag> kSearchTables[] = {kSearchFlags};
 
 constexpr Flag kImportFlags[] = {
     {.name = "change",
@@ -83,10 +113,24 @@ constexpr Flag kImportFlags[] = {
      .metavar = "TEXT",
      .help = "Comment for the image's history"},
     kPlatform,
+    kJson,
 };
 constexpr std::span<const Flag> kImportTables[] = {kImportFlags};
 
 }  // namespace
+
+constinit const Command kSearch = {
+    .path = "search",
+    .arguments = "[HOST/]TERM",
+    .summary = "Search a registry's catalogue for repositories",
+    .description =
+        "Lists the repositories whose name holds TERM. Works with registries that tell their catalogue; many "
+        "public ones do not.",
+    .examples = "hull search registry.example.org/team\n",
+    .flags = kSearchTables,
+    .least = 1,
+    .most = 1,
+    .section = Section::kImages};
 
 constinit const Command kPull = {
     .path = "pull",

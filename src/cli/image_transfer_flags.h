@@ -6,6 +6,6 @@
 
 namespace hull::cli {
 
-extern const Command kPull, kPush, kLogin, kLogout, kLoad, kSave, kImport;
+extern const Command kSearch, kPull, kPush, kLogin, kLogout, kLoad, kSave, kImport;
 
 }  // namespace hull::cli

@@ -15,6 +15,7 @@
 #include "base/unique_fd.h"
 #include "engine/config.h"
 #include "engine/events.h"
+#include "engine/files.h"
 #include "net/network.h"
 #include "store/image_store.h"
 
@@ -216,6 +217,26 @@ class Engine {
   virtual Result<ExecHandle> exec(std::string_view ref, const ExecConfig& config, std::optional<oci::Box> size) = 0;
   virtual Result<ExitInfo> wait_exec(ExecHandle& handle) = 0;
   virtual Result<void> resize_exec(ExecHandle& handle, oci::Box size) = 0;
+
+  // Files. Paths are those inside; links on the way are followed inside, the last name is not (but "x/" and "x/.").
+  virtual Result<PathStat> path_stat(std::string_view ref, std::string_view path) = 0;
+  /// A tar archive of a file, or of a folder with all below it; `on_stat` is called before the first byte.
+  virtual Result<void> archive_get(std::string_view ref, std::string_view path,
+                                   const std::function<Result<void>(const PathStat&)>& on_stat,
+                                   const ByteTaker& sink) = 0;
+  /// Unpacks a tar archive into a folder, which must be there.
+  virtual Result<void> archive_put(std::string_view ref, std::string_view path, const PutOptions& options,
+                                   const ByteGiver& source) = 0;
+  /// Every file but those of volumes and other mounts, as a tar archive.
+  virtual Result<void> export_files(std::string_view ref, const ByteTaker& sink) = 0;
+  /// What it has written on top of its image.
+  virtual Result<std::vector<FileChange>> changes(std::string_view ref) = 0;
+  /// Makes an image of it; gives its id ("sha256:...").
+  virtual Result<std::string> commit(std::string_view ref, const CommitRequest& request) = 0;
+  // Changes to one that exists.
+  virtual Result<void> rename(std::string_view ref, std::string_view new_name) = 0;
+  /// Gives warnings.
+  virtual Result<std::vector<std::string>> update(std::string_view ref, const UpdateRequest& request) = 0;
 
   // Volumes
   virtual Result<Volume> volume_create(std::string name, std::string driver, std::map<std::string, std::string> options,

@@ -17,6 +17,7 @@
 #include "engine/paths.h"
 #include "engine/spec.h"
 #include "engine/state.h"
+#include "engine/workload_files.h"
 #include "net/hostfiles.h"
 #include "net/names.h"
 #include "net/network.h"
@@ -61,6 +62,16 @@ class EngineImpl : public Engine {
   Result<Volume> volume_inspect(std::string_view name) override;
   Result<void> volume_remove(std::string_view name, bool force) override;
   Result<store::PruneReport> volume_prune(bool all, const std::multimap<std::string, std::string>& filters) override;
+  Result<PathStat> path_stat(std::string_view ref, std::string_view path) override;
+  Result<void> archive_get(std::string_view ref, std::string_view path,
+                           const std::function<Result<void>(const PathStat&)>& on_stat, const ByteTaker& sink) override;
+  Result<void> archive_put(std::string_view ref, std::string_view path, const PutOptions& options,
+                           const ByteGiver& source) override;
+  Result<void> export_files(std::string_view ref, const ByteTaker& sink) override;
+  Result<std::vector<FileChange>> changes(std::string_view ref) override;
+  Result<std::string> commit(std::string_view ref, const CommitRequest& request) override;
+  Result<void> rename(std::string_view ref, std::string_view new_name) override;
+  Result<std::vector<std::string>> update(std::string_view ref, const UpdateRequest& request) override;
   Result<void> events(const EventFilter& filter, const EventSink& sink) override;
   void emit(const Event& event) override;
 
@@ -169,6 +180,16 @@ class EngineImpl : public Engine {
   Result<std::string> volume_path(const std::string& name) const;
   Result<Volume> volume_of(const VolumeRow& row, bool with_size) const;
   Result<void> delete_volume(Index& index, const std::string& name);
+
+  // workload_files.cc
+  Result<WorkloadFiles> open_files(const WorkloadRow& row);
+  Result<WorkloadFiles> stopped_files(const WorkloadRow& row, Change change);
+  Result<std::optional<sys::Root>> running_root(const std::string& id);
+  Result<void> mount_volumes(const sys::Root& root, const Config& config);
+  /// The folders of the image's layers, uppermost first; never empty.
+  Result<std::vector<std::string>> layers_of(const WorkloadRow& row);
+  // commit.cc
+  Result<std::string> write_image(const WorkloadRow& row, const oci::ImageConfig& config, const CommitRequest& request);
 
   // vm.cc
   /// The machine that a workload gets, and its specification's parts that a machine needs otherwise.

@@ -196,6 +196,20 @@ Result<void> Index::set_networks(std::string_view id, std::string_view config_js
   return transaction.commit();
 }
 
+Result<void> Index::rename(std::string_view id, std::string_view name) {
+  auto renamed = db_->run("UPDATE workloads SET name = ? WHERE id = ?", name, id);
+  if (renamed.ok() || renamed.error().kind() != ErrorKind::kExists) return renamed;
+  TRY_ASSIGN(const std::vector<std::string> holder, db_->texts("SELECT id FROM workloads WHERE name = ?", name));
+  return errorf(ErrorKind::kConflict,
+                "Error when allocating new name: Conflict. The container name \"/{}\" is already in use by container "
+                "\"{}\". You have to remove (or rename) that container to be able to reuse that name.",
+                name, holder.empty() ? "" : holder.front());
+}
+
+Result<void> Index::set_config(std::string_view id, std::string_view config_json) {
+  return db_->run("UPDATE configs SET config = ? WHERE id = ?", config_json, id);
+}
+
 Result<void> Index::set_ports(std::string_view id, std::string_view ports) {
   return db_->run("UPDATE workloads SET ports = ? WHERE id = ?", ports, id);
 }

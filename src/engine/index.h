@@ -57,6 +57,9 @@ class Index {
   Result<std::vector<std::string>> ids();
   /// Another configuration, and the networks that a list shows.
   Result<void> set_networks(std::string_view id, std::string_view config_json, std::string_view networks);
+  /// kConflict when the name is taken.
+  Result<void> rename(std::string_view id, std::string_view name);
+  Result<void> set_config(std::string_view id, std::string_view config_json);
   Result<void> set_ports(std::string_view id, std::string_view ports);
   Result<void> set_removing(std::string_view id);
   Result<void> remove(std::string_view id);

@@ -35,6 +35,8 @@ class IsolationDriver {
   virtual Result<void> resume(const std::string& id) = 0;
   /// Ends whatever is left of the run and removes the runtime's record and control groups. Nothing there is success.
   virtual Result<void> remove(const std::string& id) = 0;
+  /// New limits while it runs; what `resources` does not name stays.
+  virtual Result<void> update(const std::string& id, const oci::Resources& resources) = 0;
   /// runc's `events --stats` document, of the host's control groups.
   virtual Result<std::string> stats(const std::string& id) = 0;
   virtual Result<ProcessTable> top(const std::string& id, const std::vector<std::string>& ps_args) = 0;

@@ -32,6 +32,9 @@ class ContainerDriver final : public IsolationDriver {
   Result<void> pause(const std::string& id) override { return runtime_.pause(id); }
   Result<void> resume(const std::string& id) override { return runtime_.resume(id); }
   Result<void> remove(const std::string& id) override { return runtime_.remove(id, true); }
+  Result<void> update(const std::string& id, const oci::Resources& resources) override {
+    return runtime_.update(id, resources);
+  }
   Result<std::string> stats(const std::string& id) override { return runtime_.stats(id); }
   Result<ProcessTable> top(const std::string& id, const std::vector<std::string>& ps_args) override;
 

@@ -39,6 +39,7 @@ class VmDriver final : public IsolationDriver {
     if (!sys::exists(root_ + "/" + id)) return {};
     return done(call({"delete", "--force", id}));
   }
+  Result<void> update(const std::string& id, const oci::Resources& resources) override;
   Result<std::string> stats(const std::string& id) override { return call({"events", "--stats", id}); }
   Result<ProcessTable> top(const std::string& id, const std::vector<std::string>& ps_args) override {
     std::vector<std::string> words = {"ps", id};
@@ -95,6 +96,12 @@ Result<void> VmDriver::signal(const std::string& id, const RunState& state, int 
   auto passed = call({"kill", id, std::to_string(signal)}, kKillGraceMs);
   if (passed.ok() || signal != SIGKILL) return done(std::move(passed));
   return signal_process(state, SIGKILL);
+}
+
+Result<void> VmDriver::update(const std::string& id, const oci::Resources& resources) {
+  TRY_ASSIGN(const UniqueFd document, sys::sealed_memfd("hull-resources", oci::to_json(resources)));
+  // Named by our descriptor's number as the program sees it: it is our child, and /proc/PID/fd of ours is open to it.
+  return done(call({"update", "--resources", fmt::format("/proc/{}/fd/{}", ::getpid(), document.get()), id}));
 }
 
 }  // namespace

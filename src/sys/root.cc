@@ -59,6 +59,10 @@ Result<UniqueFd> Root::open_in_same_mount(std::string_view path, int flags, mode
   return openat2_in(fd_.get(), path, flags, mode, kInRoot | RESOLVE_NO_XDEV);
 }
 
+Result<UniqueFd> Root::open_without_links(std::string_view path, int flags, mode_t mode) const {
+  return openat2_in(fd_.get(), path, flags, mode, kInRoot | RESOLVE_NO_SYMLINKS);
+}
+
 Result<UniqueFd> Root::make_dirs(std::string_view path, mode_t mode) const {
   auto existing = open_in(path, O_PATH | O_DIRECTORY);
   if (existing.ok() || existing.error().error_number() != ENOENT) return existing;

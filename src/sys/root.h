@@ -27,6 +27,8 @@ class Root {
   Result<UniqueFd> open_in(std::string_view path, int flags, mode_t mode = 0) const;
   /// The same, and no mount point may be crossed on the way (RESOLVE_NO_XDEV).
   Result<UniqueFd> open_in_same_mount(std::string_view path, int flags, mode_t mode = 0) const;
+  /// The same, and no symbolic link is followed anywhere on the way (RESOLVE_NO_SYMLINKS): ELOOP.
+  Result<UniqueFd> open_without_links(std::string_view path, int flags, mode_t mode = 0) const;
   /// mkdir -p inside; links on the way are followed inside the root; returns the folder (O_PATH).
   Result<UniqueFd> make_dirs(std::string_view path, mode_t mode = 0755) const;
   /// An O_PATH descriptor of the parent folder of `path` (made when make_parents) and the last component.

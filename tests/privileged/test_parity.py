@@ -231,6 +231,26 @@ def test_processors(box):
     assert json.loads(box.wall.hull("inspect", "box").stdout)[0]["HostConfig"]["NanoCpus"] == 1500000000
 
 
+def test_files_are_copied_both_ways(box, tmp_path):
+    (tmp_path / "in/deep").mkdir(parents=True)
+    (tmp_path / "in/deep/file").write_text("carried\n")
+    os.symlink("deep/file", tmp_path / "in/link")
+    box.wall.hull("cp", str(tmp_path / "in"), "box:/tmp")
+    assert box.sh("cat /tmp/in/link", "-u", "0") == "carried"
+    box.wall.hull("cp", "box:/tmp/in/.", str(tmp_path / "out"))
+    assert (tmp_path / "out/deep/file").read_text() == "carried\n" and os.readlink(tmp_path / "out/link") == "deep/file"
+    box.wall.hull("cp", "-L", "box:/tmp/in/link", str(tmp_path / "followed"))
+    assert (tmp_path / "followed").read_text() == "carried\n"
+    big = os.urandom(3_000_000)
+    (tmp_path / "big").write_bytes(big)
+    box.wall.hull("cp", str(tmp_path / "big"), "box:/tmp/renamed")
+    box.wall.hull("cp", "box:/tmp/renamed", str(tmp_path / "back"))
+    assert (tmp_path / "back").read_bytes() == big
+    gone = box.wall.hull("cp", "box:/no/such", str(tmp_path), check=False)
+    assert gone.returncode == 1 and "Could not find the file /no/such" in gone.stderr
+    box.sh("rm -r /tmp/in /tmp/renamed", "-u", "0")
+
+
 def test_stats_and_top(box):
     document = json.loads(box.wall.hull("stats", "--no-stream", "--format", "json", "box").stdout)
     assert document["ID"] == box.id[:12] and document["Isolation"] == box.wall.isolation

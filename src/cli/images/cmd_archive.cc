@@ -17,6 +17,15 @@
 
 namespace hull::cli {
 
+namespace {
+
+void print_loaded(const ImagesApp& app, const std::string& line) {
+  if (json_output()) return print_json("stream", line + "\n");
+  app.print(line);
+}
+
+}  // namespace
+
 Result<void> run_load(ImagesApp& app, const Parsed& flags) {
   const std::string input(flags.value("input", "-"));
   TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
@@ -51,8 +60,8 @@ Result<void> run_load(ImagesApp& app, const Parsed& flags) {
   view.finish();
   for (const store::LoadedImage& image : images) {
     app.emit("load", image.id.str(), image.tags.empty() ? image.id.str() : image.tags.front());
-    if (image.tags.empty()) app.print(fmt::format("Loaded image ID: {}", image.id.str()));
-    for (const std::string& tag : image.tags) app.print(fmt::format("Loaded image: {}", tag));
+    if (image.tags.empty()) print_loaded(app, fmt::format("Loaded image ID: {}", image.id.str()));
+    for (const std::string& tag : image.tags) print_loaded(app, fmt::format("Loaded image: {}", tag));
   }
   return store::sync_written_layers(*writer);
 }
@@ -169,6 +178,29 @@ Result<void> run_import(ImagesApp& app, const Parsed& flags) {
   app.print(imported->str());
   app.emit("import", imported->str(), imported->str());
   return store::sync_written_layers(*writer);
+}
+
+Result<void> run_commit(ImagesApp& app, const Parsed& flags) {
+  TRY_ASSIGN(const std::string json, sys::read_file(std::string(flags.value("config")), oci::kMaxConfigBytes));
+  TRY_ASSIGN(const oci::ImageConfig config, oci::parse_image_config(json));
+  store::CommitOptions options;
+  options.changes = flags.values("change");
+  options.comment = flags.value("message");
+  options.limits = store::layer_limits(app.settings());
+  if (flags.arguments.size() > 1) {
+    TRY_ASSIGN(options.name, oci::parse_reference(flags.arguments[1], app.settings().default_registry));
+    if (!options.name->digest.empty()) {
+      return errorf(ErrorKind::kInvalid, "{}: a new name can't hold a digest", flags.arguments[1]);
+    }
+  }
+  TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
+  TRY_ASSIGN(const store::Image parent, writer->store().find(flags.arguments[0]));
+  store::FdSource bytes(STDIN_FILENO);
+  TRY_ASSIGN(const Digest id, store::commit_image(*writer, parent, config, bytes, options));
+  TRY(store::sync_written_layers(*writer));
+  if (options.name) app.emit("tag", id.str(), options.name->familiar());
+  app.print(id.str());
+  return {};
 }
 
 Result<void> run_check(ImagesApp& app, const Parsed& flags) {

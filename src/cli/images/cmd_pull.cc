@@ -52,6 +52,7 @@ Result<void> run_pull(ImagesApp& app, const Parsed& flags) {
   if (flags.has("platform")) {
     TRY_ASSIGN(options.platform, oci::parse_platform(flags.value("platform")));
   }
+  if (flags.has("auth-file")) TRY(app.use_credentials(std::string(flags.value("auth-file")), reference.registry));
   const bool quiet = flags.on("quiet");
   TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
   ProgressView view(STDOUT_FILENO, quiet);
@@ -69,7 +70,7 @@ Result<void> run_pull(ImagesApp& app, const Parsed& flags) {
       wanted.push_back(reference);
     }
   } else {
-    if (has_name_only(text)) view.line("Using default tag: latest");
+    if (has_name_only(text) && !json_output()) view.line("Using default tag: latest");
     // Image and tag and digest: the digest decides.
     wanted.push_back(reference);
   }
@@ -94,7 +95,7 @@ Result<void> run_pull(ImagesApp& app, const Parsed& flags) {
       view.line(fmt::format("Status: {} for {}", outcome.newer ? "Downloaded newer image" : "Image is up to date",
                             ref.familiar()));
     }
-    app.print(ref.canonical());
+    if (!json_output()) app.print(ref.canonical());
     app.emit("pull", ref.familiar(), ref.familiar_name());
   }
   return store::sync_written_layers(*writer);

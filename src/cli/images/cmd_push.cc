@@ -15,6 +15,7 @@ Result<void> run_push(ImagesApp& app, const Parsed& flags) {
   if (!reference.digest.empty()) {
     return errorf(ErrorKind::kInvalid, "{}: an image is pushed by its name and tag, not by a digest", text);
   }
+  if (flags.has("auth-file")) TRY(app.use_credentials(std::string(flags.value("auth-file")), reference.registry));
   const bool quiet = flags.on("quiet");
   TRY_ASSIGN(const std::unique_ptr<store::ImageWriter> writer, app.writer());
   std::vector<oci::Reference> wanted;

@@ -15,6 +15,7 @@
 #include "base/error_format.h"
 #include "cli/command.h"
 #include "cli/image_transfer_flags.h"
+#include "cli/images/progress_view.h"
 #include "engine/events.h"
 #include "engine/paths.h"
 #include "sys/file.h"
@@ -92,6 +93,35 @@ constinit const Command kCheck = {.path = "check",
                                   .flags = kCheckTables,
                                   .section = Section::kInternal};
 
+constexpr Flag kCommitFlags[] = {
+    {.name = "config", .kind = ValueKind::kText, .metavar = "FILE", .help = "The image's configuration"},
+    {.name = "message", .kind = ValueKind::kText, .metavar = "TEXT", .help = "For the history"},
+    {.name = "change",
+     .kind = ValueKind::kText,
+     .metavar = "INSTRUCTION",
+     .help = "Of a Dockerfile",
+     .repeatable = true},
+};
+constexpr std::span<const Flag> kCommitTables[] = {kCommitFlags};
+constinit const Command kCommitLayer = {.path = "commit",
+                                        .arguments = "PARENT [NAME]",
+                                        .summary = "Make an image of a layer on standard input",
+                                        .flags = kCommitTables,
+                                        .least = 1,
+                                        .most = 2};
+constexpr Flag kAuthFlags[] = {
+    {.name = "auth-file", .kind = ValueKind::kText, .metavar = "FILE", .help = "Docker's AuthConfig document"},
+    {.name = "json-progress", .help = "Tell errors as JSON"},
+};
+constexpr std::span<const Flag> kAuthTables[] = {kAuthFlags};
+constinit const Command kRemoteInspect = {.path = "remote-inspect",
+                                          .arguments = "NAME",
+                                          .summary = "Tell what a registry has under a name",
+                                          .flags = kAuthTables,
+                                          .least = 1,
+                                          .most = 1};
+constinit const Command kCheckLogin = {
+    .path = "check-login", .summary = "Ask a registry whether it takes credentials", .flags = kAuthTables};
 constinit const Command kVerifyLayer = {.path = "verify-layer",
                                         .arguments = "DIGEST FOLDER",
                                         .summary = "Compare the content of one layer with its digest",
@@ -104,12 +134,23 @@ struct Entry {
   Result<void> (*run)(ImagesApp& app, const Parsed& flags);
 };
 constexpr Entry kEntries[] = {
-    {&kPull, run_pull},     {&kPush, run_push},   {&kLogin, run_login},
-    {&kLogout, run_logout}, {&kLoad, run_load},   {&kSave, run_save},
-    {&kImport, run_import}, {&kCheck, run_check}, {&kVerifyLayer, run_verify_layer},
+    {&kPull, run_pull},
+    {&kPush, run_push},
+    {&kLogin, run_login},
+    {&kLogout, run_logout},
+    {&kLoad, run_load},
+    {&kSave, run_save},
+    {&kImport, run_import},
+    {&kCheck, run_check},
+    {&kVerifyLayer, run_verify_layer},
+    {&kCommitLayer, run_commit},
+    {&kRemoteInspect, run_remote_inspect},
+    {&kCheckLogin, run_check_login},
+    {&kSearch, run_search},
 };
 
 void complain(std::string_view command, const Error& error) {
+  if (json_output()) return print_json_error(error);
   ignore_result(sys::write_all(STDERR_FILENO, fmt::format("hull: {}: {}\n", command, error.message())));
 }
 
@@ -174,6 +215,7 @@ void ImagesApp::emit(std::string_view action, const std::string& actor, const st
 bool ImagesApp::interrupted() const { return g_interrupted; }
 
 void ImagesApp::print(std::string_view line) const {
+  if (json_output()) return print_json("status", line);
   ignore_result(sys::write_all(STDOUT_FILENO, fmt::format("{}\n", line)));
 }
 void ImagesApp::warn(std::string_view line) const {
@@ -212,6 +254,7 @@ int images_main(std::span<const std::string_view> words) {
     return 125;
   }
 
+  if (flags->on("json-progress")) set_json_output();
   const SignalWatch watch;
   int code = 0;
   {

@@ -37,6 +37,9 @@ class ImagesApp {
   void warn(std::string_view line) const;
   /// Puts an event of an image on record: pull, push, load, save, import.
   void emit(std::string_view action, const std::string& actor, const std::string& name) const;
+  /// From now on only what the file (Docker's AuthConfig) holds is used to log in, at `registry` or, where that is
+  /// empty, at the server that the file names. Returns the registry.
+  Result<std::string> use_credentials(const std::string& file, std::string registry);
   /// Ctrl-C or a termination signal has come.
   bool interrupted() const;
 
@@ -58,6 +61,14 @@ Result<void> run_logout(ImagesApp& app, const Parsed& flags);
 Result<void> run_load(ImagesApp& app, const Parsed& flags);
 Result<void> run_save(ImagesApp& app, const Parsed& flags);
 Result<void> run_import(ImagesApp& app, const Parsed& flags);
+/// `commit --config FILE PARENT [NAME]`: an image of a workload's; the layer comes as a tar on standard input.
+Result<void> run_commit(ImagesApp& app, const Parsed& flags);
+/// `remote-inspect NAME`: what a registry has under a name, as Docker's distribution document.
+Result<void> run_remote_inspect(ImagesApp& app, const Parsed& flags);
+/// `check-login --auth-file FILE`: whether a registry takes the credentials.
+Result<void> run_check_login(ImagesApp& app, const Parsed& flags);
+/// `search TERM`: repositories in the catalogue of a registry.
+Result<void> run_search(ImagesApp& app, const Parsed& flags);
 /// `check [--deep] [--repair]`: the store's part of `hull system check`, which executes it for the deep form.
 Result<void> run_check(ImagesApp& app, const Parsed& flags);
 /// `verify-layer DIGEST FOLDER`: one layer, for the check above when `hull` does it.

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "base/json_writer.h"
 #include "base/units.h"
 #include "sys/file.h"
 
@@ -33,9 +34,57 @@ winsize window_of(int fd) {
   return size;
 }
 
+bool g_json = false;
+
+void write_json(std::string line) {
+  line += '\n';
+  if (!sys::write_all(STDOUT_FILENO, line).ok()) ::_exit(1);
+}
+
+/// Docker's message about one layer; `total` 0: without figures.
+void print_layer(const std::string& id, std::string_view status, uint64_t done, uint64_t total) {
+  JsonWriter w;
+  w.object([&] {
+    w.member("status", status);
+    w.object("progressDetail", [&] {
+      if (total == 0) return;
+      w.member("current", done);
+      w.member("total", total);
+    });
+    if (total > 0) {
+      const auto filled = static_cast<size_t>(std::min<uint64_t>(50, done * 50 / total));
+      std::string bar(filled, '=');
+      bar += '>';
+      bar.resize(50, ' ');
+      w.member("progress", fmt::format("[{}]  {}/{}", bar, format_size(done), format_size(total)));
+    }
+    w.member("id", id);
+  });
+  write_json(std::move(w).take());
+}
+
 bool moves_bytes(LayerState state) { return state == LayerState::kDownloading || state == LayerState::kPushing; }
 
 }  // namespace
+
+void set_json_output() { g_json = true; }
+bool json_output() { return g_json; }
+
+void print_json(std::string_view member, std::string_view text) {
+  JsonWriter w;
+  w.object([&] { w.member(member, text); });
+  write_json(std::move(w).take());
+}
+
+void print_json_error(const Error& error) {
+  JsonWriter w;
+  w.object([&] {
+    w.object("errorDetail", [&] { w.member("message", error.message()); });
+    w.member("error", error.message());
+    w.member("kind", to_string(error.kind()));
+  });
+  write_json(std::move(w).take());
+}
 
 std::string_view words_for(LayerState state) {
   switch (state) {
@@ -65,7 +114,8 @@ std::string_view words_for(LayerState state) {
 
 ProgressView::ProgressView(int fd, bool quiet)
     : fd_(fd),
-      style_(quiet          ? Style::kQuiet
+      style_(json_output()  ? Style::kJson
+             : quiet        ? Style::kQuiet
              : can_draw(fd) ? Style::kTerminal
                             : Style::kPlain) {}
 
@@ -82,6 +132,7 @@ ProgressView::Row& ProgressView::row(const std::string& id) {
 void ProgressView::line(std::string_view text) {
   const std::lock_guard guard(mutex_);
   if (style_ == Style::kQuiet) return;
+  if (style_ == Style::kJson) return print_json("status", text);
   if (drawn_ > 0) {
     // Above the rows: clear them, write, draw again.
     write(fmt::format("\x1b[{}A\x1b[J{}\n", drawn_, text));
@@ -99,17 +150,25 @@ void ProgressView::layer(const std::string& id, LayerState state) {
   one.state = state;
   if (style_ == Style::kTerminal) {
     draw(false);
+  } else if (style_ == Style::kJson) {
+    if (changed) print_layer(id, words_for(state), 0, 0);
   } else if (style_ == Style::kPlain && changed && !moves_bytes(state)) {
     write(fmt::format("{}: {}\n", id, words_for(state)));
   }
 }
 
 void ProgressView::bytes(const std::string& id, uint64_t done, uint64_t total) {
-  if (style_ != Style::kTerminal) return;
+  if (style_ != Style::kTerminal && style_ != Style::kJson) return;
   const std::lock_guard guard(mutex_);
   Row& one = row(id);
   one.done = done;
   one.total = total;
+  if (style_ == Style::kJson) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_draw_ < kFrame) return;
+    last_draw_ = now;
+    return print_layer(id, words_for(one.state), done, total);
+  }
   if (std::chrono::steady_clock::now() - last_draw_ >= kFrame) draw(false);
 }
 

@@ -8,14 +8,16 @@
 #include <string_view>
 #include <vector>
 
+#include "base/error.h"
 #include "store/ingest/progress.h"
 
 namespace hull::cli {
 
 class ProgressView final : public store::TransferProgress {
  public:
-  enum class Style { kQuiet, kPlain, kTerminal };
-  /// kTerminal when `fd` is a terminal that can move the cursor, else kPlain; kQuiet as asked.
+  enum class Style { kQuiet, kPlain, kTerminal, kJson };
+  /// kJson when set_json_output() was called; kTerminal when `fd` is a terminal that can move the cursor, else kPlain;
+  /// kQuiet as asked.
   ProgressView(int fd, bool quiet);
   ~ProgressView() override;
 
@@ -46,6 +48,15 @@ class ProgressView final : public store::TransferProgress {
   int drawn_ = 0;  // lines of ours above the cursor
   std::chrono::steady_clock::time_point last_draw_{};
 };
+
+/// From now on what people would read is Docker's JSON messages, one a line: for hulld, which passes them on. A reader
+/// that went away ends the program.
+void set_json_output();
+bool json_output();
+/// {"<member>": text} on standard output.
+void print_json(std::string_view member, std::string_view text);
+/// {"errorDetail": ..., "error": ..., "kind": ...}: the last line of a command that failed.
+void print_json_error(const Error& error);
 
 /// "Pull complete" and the like.
 std::string_view words_for(store::LayerState state);

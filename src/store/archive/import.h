@@ -25,6 +25,18 @@ struct ImportOptions {
 /// Makes an image of one layer from a tar stream (plain, gzip or zstd). Returns its id.
 Result<Digest> import_image(ImageWriter& writer, ByteSource& tar, const ImportOptions& options);
 
+struct CommitOptions {
+  std::vector<std::string> changes;  ///< Dockerfile instructions
+  std::string comment;               ///< for the history, whose author and time are those of the config
+  std::optional<oci::Reference> name;
+  LayerLimits limits;
+};
+
+/// Makes an image of another one, with one layer more from a tar stream in the form of a layer. `config`: what the new
+/// image shall have; layers and history are taken from the parent. Returns its id.
+Result<Digest> commit_image(ImageWriter& writer, const Image& parent, const oci::ImageConfig& config, ByteSource& tar,
+                            const CommitOptions& options);
+
 /// Applies one Dockerfile instruction to a config: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, SHELL,
 /// STOPSIGNAL, USER, VOLUME, WORKDIR. kInvalid names the instruction that can't be read. A shell given before is that
 /// of the CMD and ENTRYPOINT lines after it.

@@ -421,36 +421,55 @@ Result<std::string> RegistrySession::small_blob(const std::string& repository, c
   return std::move(answer.body);
 }
 
-Result<std::vector<std::string>> RegistrySession::tags(const std::string& repository) {
-  std::vector<std::string> out;
-  std::string next = url(repository, "tags/list?n=1000");
+Result<void> RegistrySession::pages(std::string next, const std::string& scope, const std::string& what,
+                                    const std::function<Result<bool>(const std::string& body)>& take) {
   std::set<std::string> seen;
   while (!next.empty()) {
     if (!seen.insert(next).second || seen.size() > kMaxTagPages) {
-      return errorf(ErrorKind::kUnavailable, "registry {}: the tag list of {} does not end", endpoint_.registry,
-                    repository);
+      return errorf(ErrorKind::kUnavailable, "registry {}: {} does not end", endpoint_.registry, what);
     }
     HttpRequest request;
     request.url = next;
-    TRY_ASSIGN(const HttpAnswer answer, send(std::move(request), pull_scope(repository), true));
-    if (answer.status < 200 || answer.status > 299) {
-      return answer_error(answer, fmt::format("tags of {}", repository));
-    }
-    TRY_ASSIGN(std::vector<std::string> page, parse_tag_list(answer.body));
-    for (std::string& tag : page) {
-      // What is no tag can't be asked for.
-      if (oci::parse_reference("x:" + tag).ok()) out.push_back(std::move(tag));
-    }
-    const std::string link = parse_link_next(answer.header("link"));
+    TRY_ASSIGN(const HttpAnswer answer, send(std::move(request), scope, true));
+    if (answer.status < 200 || answer.status > 299) return answer_error(answer, what);
+    TRY_ASSIGN(const bool go_on, take(answer.body));
+    const std::string link = go_on ? parse_link_next(answer.header("link")) : std::string();
     next.clear();
     if (!link.empty()) {
       TRY_ASSIGN(next, resolve_url(answer.url, link));
       if (origin_of(next) != origin_of(endpoint_.base)) {
-        return errorf(ErrorKind::kUnavailable, "registry {}: the tag list of {} goes on at another host",
-                      endpoint_.registry, repository);
+        return errorf(ErrorKind::kUnavailable, "registry {}: {} goes on at another host", endpoint_.registry, what);
       }
     }
   }
+  return {};
+}
+
+Result<std::vector<std::string>> RegistrySession::tags(const std::string& repository) {
+  std::vector<std::string> out;
+  TRY(pages(url(repository, "tags/list?n=1000"), pull_scope(repository), fmt::format("the tag list of {}", repository),
+            [&](const std::string& body) -> Result<bool> {
+              TRY_ASSIGN(std::vector<std::string> page, parse_tag_list(body));
+              for (std::string& tag : page) {
+                // What is no tag can't be asked for.
+                if (oci::parse_reference("x:" + tag).ok()) out.push_back(std::move(tag));
+              }
+              return true;
+            }));
+  return out;
+}
+
+Result<std::vector<std::string>> RegistrySession::catalogue(size_t limit) {
+  std::vector<std::string> out;
+  TRY(pages(endpoint_.base + "/v2/_catalog?n=1000", "registry:catalog:*", "the catalogue",
+            [&](const std::string& body) -> Result<bool> {
+              TRY_ASSIGN(std::vector<std::string> page, parse_catalogue(body));
+              for (std::string& name : page) {
+                if (out.size() < limit && oci::parse_reference("x.example/" + name).ok())
+                  out.push_back(std::move(name));
+              }
+              return out.size() < limit;
+            }));
   return out;
 }
 

@@ -2,6 +2,7 @@
 // One registry as the distribution specification 1.1 has it: authentication, manifests, blobs, uploads.
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -59,6 +60,8 @@ class RegistrySession {
   /// A small blob (an image config), verified.
   Result<std::string> small_blob(const std::string& repository, const oci::Descriptor& descriptor, size_t limit);
   Result<std::vector<std::string>> tags(const std::string& repository);
+  /// Repositories that the registry has (GET /v2/_catalog), at most `limit`. Many registries don't tell.
+  Result<std::vector<std::string>> catalogue(size_t limit);
 
   /// Size of a blob that the registry has; nullopt when it has not.
   Result<std::optional<uint64_t>> blob_exists(const std::string& repository, const Digest& digest);
@@ -93,6 +96,9 @@ class RegistrySession {
       : http_(http), settings_(settings), endpoint_(std::move(endpoint)), credentials_(std::move(credentials)) {}
   Result<std::string> authorization(const std::string& scope, const std::string& stale);
   Result<std::string> fetch_token(const std::string& scope, std::string* refresh_token);
+  /// A list in pages that link to the next one: each page's body goes to `take`, which says whether to go on.
+  Result<void> pages(std::string next, const std::string& scope, const std::string& what,
+                     const std::function<Result<bool>(const std::string& body)>& take);
   Result<HttpAnswer> send_with_retries(const HttpRequest& request, int retries);
 
   HttpEngine& http_;

@@ -231,7 +231,14 @@ CredentialStore CredentialStore::from_environment() {
   return CredentialStore(std::string(home != nullptr && *home != '\0' ? home : "/root") + "/.docker");
 }
 
+CredentialStore CredentialStore::fixed(std::string registry, Credentials credentials) {
+  CredentialStore store{std::string()};
+  store.fixed_.emplace(std::move(registry), std::move(credentials));
+  return store;
+}
+
 Result<Credentials> CredentialStore::find(const std::string& registry) const {
+  if (fixed_) return registry == fixed_->first ? fixed_->second : Credentials();
   TRY_ASSIGN(const Json config, load(file()));
   if (const std::string helper = helper_for(config, registry); !helper.empty()) {
     auto found = from_helper(helper, registry);

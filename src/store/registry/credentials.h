@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "base/error.h"
 
@@ -21,6 +22,8 @@ class CredentialStore {
   explicit CredentialStore(std::string folder) : folder_(std::move(folder)) {}
   /// $DOCKER_CONFIG, else $HOME/.docker.
   static CredentialStore from_environment();
+  /// Only these, for this registry, and nothing for any other; nothing is stored.
+  static CredentialStore fixed(std::string registry, Credentials credentials);
 
   /// What is stored for a registry host ("docker.io", "localhost:5000"); empty when nothing is. A helper program that
   /// is named and can't be run is an error.
@@ -39,6 +42,7 @@ class CredentialStore {
 
  private:
   std::string folder_;
+  std::optional<std::pair<std::string, Credentials>> fixed_;
 };
 
 /// The key under which Docker files a registry: docker.io has a historical one.

@@ -268,21 +268,34 @@ ErrorAnswer parse_error_answer(std::string_view body, std::string_view content_t
   return out;
 }
 
-Result<std::vector<std::string>> parse_tag_list(std::string_view text) {
-  if (!bounded_depth(text)) return errorf(ErrorKind::kUnavailable, "tag list: nested too deeply");
+namespace {
+
+/// The list of texts that an object has under a name.
+Result<std::vector<std::string>> parse_name_list(std::string_view text, const char* member, std::string_view what) {
+  if (!bounded_depth(text)) return errorf(ErrorKind::kUnavailable, "{}: nested too deeply", what);
   const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_object()) return errorf(ErrorKind::kUnavailable, "tag list: the answer is not a JSON object");
+  if (!json.is_object()) return errorf(ErrorKind::kUnavailable, "{}: the answer is not a JSON object", what);
   std::vector<std::string> out;
-  const auto tags = json.find("tags");
-  if (tags == json.end() || tags->is_null()) return out;
-  if (!tags->is_array() || tags->size() > kMaxTags) {
-    return errorf(ErrorKind::kUnavailable, "tag list: \"tags\" is not a list of at most {}", kMaxTags);
+  const auto names = json.find(member);
+  if (names == json.end() || names->is_null()) return out;
+  if (!names->is_array() || names->size() > kMaxTags) {
+    return errorf(ErrorKind::kUnavailable, "{}: \"{}\" is not a list of at most {}", what, member, kMaxTags);
   }
-  for (const Json& tag : *tags) {
-    if (!tag.is_string()) return errorf(ErrorKind::kUnavailable, "tag list: a tag is not a string");
-    out.push_back(tag.get<std::string>());
+  for (const Json& name : *names) {
+    if (!name.is_string()) return errorf(ErrorKind::kUnavailable, "{}: an entry is not a string", what);
+    out.push_back(name.get<std::string>());
   }
   return out;
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> parse_tag_list(std::string_view text) {
+  return parse_name_list(text, "tags", "tag list");
+}
+
+Result<std::vector<std::string>> parse_catalogue(std::string_view text) {
+  return parse_name_list(text, "repositories", "catalogue");
 }
 
 }  // namespace hull::store

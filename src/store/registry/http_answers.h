@@ -55,6 +55,8 @@ ErrorAnswer parse_error_answer(std::string_view body, std::string_view content_t
 
 /// The list of a tags/list answer.
 Result<std::vector<std::string>> parse_tag_list(std::string_view json);
+/// GET /v2/_catalog.
+Result<std::vector<std::string>> parse_catalogue(std::string_view json);
 
 /// Text from outside, fit for a terminal: control characters and invalid UTF-8 become '?', at most `limit` bytes.
 std::string printable_line(std::string_view text, size_t limit);

@@ -1,4 +1,4 @@
-#include "store/layer/tar_header.h"
+#include "tar/tar_header.h"
 
 #include <algorithm>
 #include <cstring>
@@ -6,7 +6,7 @@
 
 #include "base/error_format.h"
 
-namespace hull::store {
+namespace hull::tar {
 
 namespace {
 
@@ -171,4 +171,4 @@ Result<bool> Pax10SparseMap::feed(std::span<const std::byte, kTarBlock> raw) {
   return false;
 }
 
-}  // namespace hull::store
+}  // namespace hull::tar

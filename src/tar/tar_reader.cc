@@ -1,4 +1,4 @@
-#include "store/layer/tar_reader.h"
+#include "tar/tar_reader.h"
 
 #include <algorithm>
 #include <cstring>
@@ -6,7 +6,7 @@
 
 #include "base/error_format.h"
 
-namespace hull::store {
+namespace hull::tar {
 
 namespace {
 
@@ -356,4 +356,4 @@ Result<void> TarReader::start_content() {
   return handler_.on_entry_end();
 }
 
-}  // namespace hull::store
+}  // namespace hull::tar

@@ -6,9 +6,9 @@
 #include <limits>
 
 #include "base/error_format.h"
-#include "store/layer/tar_header.h"
+#include "tar/tar_header.h"
 
-namespace hull::store {
+namespace hull::tar {
 
 namespace {
 
@@ -244,4 +244,4 @@ Result<void> parse_pax_records(std::string_view payload, uint32_t max_path, uint
   return {};
 }
 
-}  // namespace hull::store
+}  // namespace hull::tar

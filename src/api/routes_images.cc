@@ -1,0 +1,498 @@
+// Images.
+#include <fnmatch.h>
+
+#include <algorithm>
+
+#include "api/images_program.h"
+#include "api/json.h"
+#include "api/routes.h"
+#include "base/error_format.h"
+#include "base/json_writer.h"
+#include "base/units.h"
+
+namespace hull::api {
+namespace {
+
+using TimePoint = std::chrono::system_clock::time_point;
+
+int64_t seconds_of(TimePoint when) {
+  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
+}
+
+/// "registry:5000/a/b:tag@sha256:..." without tag and digest.
+std::string repository_of(std::string_view reference) {
+  reference = reference.substr(0, reference.find('@'));
+  const size_t slash = reference.rfind('/');
+  return std::string(reference.substr(0, reference.find(':', slash == std::string_view::npos ? 0 : slash)));
+}
+
+/// 24h (ago), seconds since 1970, RFC 3339.
+Result<TimePoint> moment_of(const std::string& text) {
+  if (const auto seconds = parse_int(text, 0, 9'000'000'000); seconds.ok())
+    return TimePoint(std::chrono::seconds(*seconds));
+  if (const auto ago = parse_duration(text); ago.ok()) {
+    return std::chrono::system_clock::now() - std::chrono::duration_cast<TimePoint::duration>(*ago);
+  }
+  return parse_rfc3339(text);
+}
+
+bool labels_match(const Filters& filters, const std::map<std::string, std::string>& labels) {
+  const auto has = [&](const std::string& wanted) {
+    const size_t equals = wanted.find('=');
+    const auto it = labels.find(wanted.substr(0, equals));
+    return it != labels.end() && (equals == std::string::npos || it->second == wanted.substr(equals + 1));
+  };
+  for (const auto& [name, value] : filters) {
+    if ((name == "label" && !has(value)) || (name == "label!" && has(value))) return false;
+  }
+  return true;
+}
+
+bool reference_matches(const std::string& pattern, const store::ImageSummary& image) {
+  const auto matches = [&](const std::string& name) {
+    return ::fnmatch(pattern.c_str(), name.c_str(), FNM_PATHNAME) == 0 ||
+           ::fnmatch(pattern.c_str(), repository_of(name).c_str(), FNM_PATHNAME) == 0;
+  };
+  return std::any_of(image.tags.begin(), image.tags.end(), matches) ||
+         std::any_of(image.digests.begin(), image.digests.end(), matches);
+}
+
+void write_manifests(JsonWriter& w, const store::Image& image, int containers) {
+  w.array("Manifests", [&] {
+    w.object([&] {
+      w.member("ID", image.manifest_digest.str());
+      w.object("Descriptor", [&] {
+        w.member("mediaType", "application/vnd.oci.image.manifest.v1+json");
+        w.member("digest", image.manifest_digest.str());
+        w.member("size", 0);
+      });
+      w.member("Available", true);
+      w.object("Size", [&] {
+        w.member("Content", 0);
+        w.member("Total", image.size);
+      });
+      w.member("Kind", "image");
+      w.object("ImageData", [&] {
+        w.object("Platform", [&] {
+          w.member("architecture", image.config.platform.architecture);
+          w.member("os", image.config.platform.os);
+          w.member_opt("variant", image.config.platform.variant);
+        });
+        w.array("Containers", [] {});
+        w.object("Size", [&] { w.member("Unpacked", image.size); });
+        w.member("ContainersCount", containers);
+      });
+    });
+  });
+}
+
+Result<void> list(Request& request, Response& response) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  TRY_ASSIGN(Filters filters,
+             request.filters({"dangling", "label", "label!", "before", "since", "until", "reference"}));
+  if (const auto name = request.query("filter"); !name.empty()) filters.emplace("reference", name);  // up to 1.40
+  std::optional<TimePoint> before, since, until;
+  std::optional<bool> dangling;
+  for (const auto& [name, value] : filters) {
+    if (name == "before" || name == "since") {
+      TRY_ASSIGN(const store::Image other, engine->images().find(value));
+      (name == "before" ? before : since) = other.created;
+    } else if (name == "until") {
+      TRY_ASSIGN(until, moment_of(value));
+    } else if (name == "dangling") {
+      if (value != "true" && value != "false" && value != "1" && value != "0") {
+        return errorf(ErrorKind::kInvalid, "invalid filter 'dangling={:.80}'", value);
+      }
+      dangling = value == "true" || value == "1";
+    }
+  }
+  TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(request.query_flag("all")));
+  JsonWriter w;
+  w.array([&] {
+    for (const store::ImageSummary& image : images) {
+      if ((before && image.created >= *before) || (since && image.created <= *since) ||
+          (until && image.created >= *until) || (dangling && *dangling != image.tags.empty())) {
+        continue;
+      }
+      const auto [first, last] = filters.equal_range("reference");
+      if (first != last &&
+          std::none_of(first, last, [&](const auto& f) { return reference_matches(f.second, image); })) {
+        continue;
+      }
+      auto whole = engine->images().find(image.id.str());
+      if (!whole.ok()) continue;  // removed meanwhile
+      const auto& labels = whole->config.config.labels;
+      if (!labels_match(filters, labels)) continue;
+      w.object([&] {
+        w.member("Id", image.id.str());
+        w.member("ParentId", "");
+        // Clients of 1.42 and older show "<none>" from these.
+        const bool named = !image.tags.empty() || request.at_least(43);
+        w.member("RepoTags", named ? image.tags : std::vector<std::string>{"<none>:<none>"});
+        w.member("RepoDigests", !image.digests.empty() || request.at_least(43)
+                                    ? image.digests
+                                    : std::vector<std::string>{"<none>@<none>"});
+        w.member("Created", seconds_of(image.created));
+        w.member("Size", image.size);
+        w.member("SharedSize", -1);
+        if (!request.at_least(44)) w.member("VirtualSize", image.size);
+        w.member("Labels", labels);
+        w.member("Containers", request.at_least(51) || request.query_flag("manifests") ? image.containers : -1);
+        if (request.query_flag("manifests")) write_manifests(w, *whole, image.containers);
+      });
+    }
+  });
+  response.json(200, std::move(w).take());
+  return {};
+}
+
+/// Docker's inspect document; members of the config that Hull does not use are shown as they are.
+Result<std::string> image_document(const store::Image& image, const Request& request) {
+  TRY_ASSIGN(const Json whole, parse_json_object(image.config_json));
+  const Json* const run = whole.find("config");
+  JsonWriter w;
+  w.object([&] {
+    w.member("Id", image.id.str());
+    w.member("RepoTags", image.tags);
+    w.member("RepoDigests", image.digests);
+    w.member("Parent", "");
+    w.member("Comment", image.config.history.empty() ? std::string() : image.config.history.back().comment);
+    w.member("Created", image.config.created.empty() ? format_rfc3339(image.created) : image.config.created);
+    w.member("DockerVersion", "");
+    w.member("Author", image.config.author);
+    w.member("Architecture", image.config.platform.architecture);
+    w.member_opt("Variant", image.config.platform.variant);
+    w.member("Os", image.config.platform.os);
+    w.member("Size", image.size);
+    if (!request.at_least(44)) w.member("VirtualSize", image.size);
+    w.object("GraphDriver", [&] {
+      w.member("Name", "overlay2");
+      w.object("Data", [] {});
+    });
+    w.object("RootFS", [&] {
+      w.member("Type", "layers");
+      w.array("Layers", [&] {
+        for (const Digest& layer : image.diff_ids) w.value(layer.str());
+      });
+    });
+    w.object("Metadata", [&] { w.member("LastTagTime", "0001-01-01T00:00:00Z"); });
+    if (request.at_least(48)) {
+      w.object("Descriptor", [&] {
+        w.member("mediaType", "application/vnd.oci.image.manifest.v1+json");
+        w.member("digest", image.manifest_digest.str());
+        w.member("size", 0);
+      });
+    }
+    if (request.query_flag("manifests")) write_manifests(w, image, 0);
+  });
+  std::string text = std::move(w).take();
+  text.pop_back();
+  return text + ",\"Config\":" + (run != nullptr ? to_text(*run) : std::string("{}")) + "}";
+}
+
+Result<store::Image> image_of(Request& request) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  auto image = engine->images().find(request.param("name"));
+  if (!image.ok() && image.error().kind() == ErrorKind::kNotFound) {
+    return errorf(ErrorKind::kNotFound, "No such image: {}", request.param("name"));
+  }
+  return image;
+}
+
+Result<void> inspect(Request& request, Response& response) {
+  TRY_ASSIGN(const store::Image image, image_of(request));
+  TRY_ASSIGN(std::string document, image_document(image, request));
+  response.json(200, std::move(document));
+  return {};
+}
+
+Result<void> history(Request& request, Response& response) {
+  TRY_ASSIGN(const store::Image image, image_of(request));
+  struct Line {
+    const oci::HistoryEntry* entry;
+    uint64_t size;
+  };
+  std::vector<Line> lines;
+  size_t layer = 0;
+  for (const oci::HistoryEntry& entry : image.config.history) {
+    const bool has_layer = !entry.empty_layer;
+    lines.push_back({&entry, has_layer && layer < image.layer_sizes.size() ? image.layer_sizes[layer] : 0});
+    if (has_layer) ++layer;
+  }
+  std::reverse(lines.begin(), lines.end());
+  JsonWriter w;
+  w.array([&] {
+    bool first = true;
+    for (const Line& line : lines) {
+      w.object([&] {
+        const auto when = parse_rfc3339(line.entry->created);
+        w.member("Id", first ? image.id.str() : std::string("<missing>"));
+        w.member("Created", when.ok() ? seconds_of(*when) : 0);
+        w.member("CreatedBy", line.entry->created_by);
+        w.member("Tags", first ? image.tags : std::vector<std::string>());
+        w.member("Size", line.size);
+        w.member("Comment", line.entry->comment);
+      });
+      first = false;
+    }
+  });
+  response.json(200, std::move(w).take());
+  return {};
+}
+
+Result<void> tag(Request& request, Response& response) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  TRY_ASSIGN(const store::Image image, image_of(request));
+  std::string target(request.query("repo"));
+  if (const auto name = request.query("tag"); !name.empty()) target += ":" + std::string(name);
+  TRY(engine->images().tag(image.id.str(), target));
+  response.empty(201);
+  return {};
+}
+
+Result<void> remove(Request& request, Response& response) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  TRY_ASSIGN([[maybe_unused]] const store::Image image, image_of(request));
+  TRY_ASSIGN(const store::RemoveReport report,
+             engine->images().remove(request.param("name"), request.query_flag("force")));
+  JsonWriter w;
+  w.array([&] {
+    for (const std::string& name : report.untagged) {
+      w.object([&] { w.member("Untagged", name); });
+    }
+    for (const Digest& id : report.deleted) {
+      w.object([&] { w.member("Deleted", id.str()); });
+    }
+  });
+  response.json(200, std::move(w).take());
+  return {};
+}
+
+Result<void> prune(Request& request, Response& response) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  TRY_ASSIGN(const Filters filters, request.filters({"dangling", "label", "label!", "until"}));
+  bool all = false;
+  TimePoint until = TimePoint::max();
+  std::vector<std::string> labels;
+  for (const auto& [name, value] : filters) {
+    if (name == "dangling") all = value == "false" || value == "0";
+    if (name == "label") labels.push_back(value);
+    if (name == "label!") labels.push_back("!" + value);
+    if (name == "until") {
+      TRY_ASSIGN(until, moment_of(value));
+    }
+  }
+  TRY_ASSIGN(const store::PruneReport report, engine->images().prune(all, labels, until));
+  JsonWriter w;
+  w.object([&] {
+    w.array("ImagesDeleted", [&] {
+      for (const std::string& line : report.deleted) {
+        const size_t colon = line.find(": ");
+        w.object([&] { w.member(line.starts_with("untagged") ? "Untagged" : "Deleted", line.substr(colon + 2)); });
+      }
+    });
+    w.member("SpaceReclaimed", report.reclaimed);
+  });
+  response.json(200, std::move(w).take());
+  return {};
+}
+
+/// Words that would be taken for flags can't be names.
+Result<void> check_word(std::string_view word, std::string_view what) {
+  if (word.starts_with('-')) return errorf(ErrorKind::kInvalid, "invalid {}: \"{:.80}\"", what, word);
+  return {};
+}
+
+Result<std::string> platform_of(const Request& request) {
+  const std::string_view text = request.query("platform");
+  if (!text.starts_with('{')) return std::string(text);
+  // From 1.48 on an OCI platform as JSON.
+  TRY_ASSIGN(const Json json, parse_json_object(text));
+  std::string os, architecture, variant;
+  TRY(read_member(json, "os", &os));
+  TRY(read_member(json, "architecture", &architecture));
+  TRY(read_member(json, "variant", &variant));
+  return os + "/" + architecture + (variant.empty() ? "" : "/" + variant);
+}
+
+Result<void> import(Request& request, Response& response) {
+  const std::string source(request.query("fromSrc"));
+  if (source != "-" && !source.starts_with("http://") && !source.starts_with("https://")) {
+    return errorf(ErrorKind::kInvalid, "fromSrc={:.80}: \"-\" or a URL", source);
+  }
+  ImagesJob job;
+  job.words = {"import"};
+  for (const std::string& change : request.query_all("changes"))
+    job.words.insert(job.words.end(), {"--change", change});
+  if (const auto message = request.query("message"); !message.empty()) {
+    job.words.insert(job.words.end(), {"--message", std::string(message)});
+  }
+  TRY_ASSIGN(const std::string platform, platform_of(request));
+  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  job.words.insert(job.words.end(), {"--", source});
+  if (const auto repository = request.query("repo"); !repository.empty()) {
+    const auto name = request.query("tag");
+    job.words.push_back(std::string(repository) + (name.empty() ? "" : ":" + std::string(name)));
+  }
+  job.body_is_input = source == "-";
+  return run_images_job(request, response, job);
+}
+
+Result<void> create(Request& request, Response& response) {
+  if (!request.query("fromSrc").empty()) return import(request, response);
+  std::string name(request.query("fromImage"));
+  if (name.empty()) return errorf(ErrorKind::kInvalid, "bad parameter: neither fromImage nor fromSrc");
+  const std::string_view tag = request.query("tag");
+  ImagesJob job;
+  job.words = {"pull"};
+  const size_t slash = name.rfind('/');
+  const bool has_tag = name.find('@') != std::string::npos ||
+                       name.find(':', slash == std::string::npos ? 0 : slash) != std::string::npos;
+  if (tag.empty() && !has_tag) {
+    job.words.emplace_back("--all-tags");
+  } else if (tag.starts_with("sha256:")) {
+    name += "@" + std::string(tag);
+  } else if (!tag.empty()) {
+    name += ":" + std::string(tag);
+  }
+  request.note_subject(name);
+  TRY(check_word(name, "reference"));
+  TRY_ASSIGN(const std::string platform, platform_of(request));
+  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  job.words.push_back(name);
+  job.takes_auth = true;
+  job.auth = request.header("x-registry-auth");
+  return run_images_job(request, response, job);
+}
+
+Result<void> push(Request& request, Response& response) {
+  TRY(check_word(request.param("name"), "reference"));
+  const std::string_view tag = request.query("tag");
+  ImagesJob job;
+  job.words = {"push"};
+  if (tag.empty()) job.words.emplace_back("--all-tags");
+  job.words.push_back(request.param("name") + (tag.empty() ? "" : ":" + std::string(tag)));
+  job.takes_auth = true;
+  job.auth = request.header("x-registry-auth");
+  return run_images_job(request, response, job);
+}
+
+Result<void> save(Request& request, Response& response, std::vector<std::string> names) {
+  TRY_ASSIGN(engine::Engine* const engine, request.engine());
+  if (names.empty()) return errorf(ErrorKind::kInvalid, "no image was named");
+  ImagesJob job;
+  job.words = {"save"};
+  TRY_ASSIGN(const std::string platform, platform_of(request));
+  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  for (std::string& name : names) {
+    TRY(check_word(name, "reference"));
+    if (auto image = engine->images().find(name); !image.ok()) return std::move(image).error();
+    job.words.push_back(std::move(name));
+  }
+  job.raw_output = true;
+  job.content_type = "application/x-tar";
+  return run_images_job(request, response, job);
+}
+
+Result<void> get_one(Request& request, Response& response) { return save(request, response, {request.param("name")}); }
+
+Result<void> get_several(Request& request, Response& response) {
+  std::vector<std::string> names;
+  for (const std::string& list : request.query_all("names")) {
+    for (size_t at = 0; at <= list.size();) {
+      const size_t end = std::min(list.find(',', at), list.size());
+      if (end > at) names.push_back(list.substr(at, end - at));
+      at = end + 1;
+    }
+  }
+  return save(request, response, std::move(names));
+}
+
+Result<void> load(Request& request, Response& response) {
+  ImagesJob job;
+  job.words = {"load"};
+  TRY_ASSIGN(const std::string platform, platform_of(request));
+  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  job.body_is_input = true;
+  return run_images_job(request, response, job);
+}
+
+Result<void> search(Request& request, Response& response) {
+  const std::string term(request.query("term"));
+  if (term.empty()) return errorf(ErrorKind::kInvalid, "bad parameter: missing term");
+  TRY(check_word(term, "term"));
+  TRY_ASSIGN(const auto limit, request.query_number("limit", 0, 1'000'000));
+  TRY_ASSIGN(const Filters filters, request.filters({"is-official", "is-automated", "stars"}));
+  ImagesJob job;
+  job.words = {"search"};
+  if (limit && *limit > 0) job.words.insert(job.words.end(), {"--limit", std::to_string(*limit)});
+  job.words.push_back(term);
+  job.takes_auth = true;
+  job.auth = request.header("x-registry-auth");
+  job.whole_answer = true;
+  // A catalogue knows no stars and nothing official.
+  for (const auto& [name, value] : filters) {
+    if ((name == "is-official" && value == "true") || (name == "stars" && value != "0")) {
+      response.json(200, "[]");
+      return {};
+    }
+  }
+  return run_images_job(request, response, job);
+}
+
+Result<void> distribution(Request& request, Response& response) {
+  TRY(check_word(request.param("name"), "reference"));
+  ImagesJob job;
+  job.words = {"remote-inspect", request.param("name")};
+  job.takes_auth = true;
+  job.auth = request.header("x-registry-auth");
+  job.whole_answer = true;
+  return run_images_job(request, response, job);
+}
+
+Result<void> auth(Request& request, Response& response) {
+  TRY_ASSIGN(const std::string text, request.body_text());
+  TRY_ASSIGN(const Json body, parse_json_object(text));
+  std::string user, server;
+  TRY(read_member(body, "username", &user));
+  TRY(read_member(body, "serveraddress", &server));
+  request.note_subject(server);
+  ImagesJob job;
+  job.words = {"check-login"};
+  job.takes_auth = true;
+  const std::string header = encode_auth(to_text(body));
+  job.auth = header;
+  job.whole_answer = true;
+  auto done = run_images_job(request, response, job);
+  // Docker's status for credentials that a registry refuses.
+  if (!done.ok() && done.error().kind() == ErrorKind::kPermission && !response.started()) {
+    JsonWriter w;
+    w.object([&] { w.member("message", done.error().message()); });
+    response.json(401, std::move(w).take());
+    return {};
+  }
+  return done;
+}
+
+constexpr Route kRoutes[] = {
+    {.method = "GET", .pattern = "/images/json", .right = Right::kView, .handler = list},
+    {.method = "GET", .pattern = "/images/search", .right = Right::kView, .handler = search},
+    {.method = "GET", .pattern = "/images/get", .right = Right::kOperate, .handler = get_several},
+    {.method = "POST", .pattern = "/images/create", .right = Right::kOperate, .handler = create},
+    {.method = "POST", .pattern = "/images/load", .right = Right::kOperate, .handler = load},
+    {.method = "POST", .pattern = "/images/prune", .right = Right::kOperate, .handler = prune, .since_minor = 25},
+    {.method = "GET", .pattern = "/images/{name...}/json", .right = Right::kView, .handler = inspect},
+    {.method = "GET", .pattern = "/images/{name...}/history", .right = Right::kView, .handler = history},
+    {.method = "GET", .pattern = "/images/{name...}/get", .right = Right::kOperate, .handler = get_one},
+    {.method = "POST", .pattern = "/images/{name...}/tag", .right = Right::kOperate, .handler = tag},
+    {.method = "POST", .pattern = "/images/{name...}/push", .right = Right::kOperate, .handler = push},
+    {.method = "DELETE", .pattern = "/images/{name...}", .right = Right::kOperate, .handler = remove},
+    {.method = "GET", .pattern = "/distribution/{name...}/json", .right = Right::kView, .handler = distribution},
+    {.method = "POST", .pattern = "/auth", .right = Right::kView, .handler = auth},
+};
+
+}  // namespace
+
+std::span<const Route> image_routes() { return kRoutes; }
+
+}  // namespace hull::api
