@@ -19,6 +19,8 @@ GOALS = {
         "first instruction, KVM": ("hull-vmm", [("qemu", 3.0)], None, None),
         "run --vm, emulated": ("hull", [], "qemu, bare", 1.4),
     },
+    "compose": {"up until healthy": ("hull compose", [("docker-compose", 3.0)], None, None),
+                "down": ("hull compose", [("docker-compose", 3.0)], None, None)},
     "pull": {"pull": ("hull", [("docker", 8.0), ("podman", 8.0)], "igzip", 1.8)},
 }
 

@@ -288,6 +288,69 @@ def many(setting):
     return results
 
 
+APPLICATION = """
+services:
+  store:
+    image: busybox
+    command: [nc, -lk, -p, "6000", -e, echo, "7"]
+    stop_signal: SIGKILL
+    healthcheck: {test: [CMD, nc, -z, 127.0.0.1, "6000"], interval: 100ms, timeout: 5s, retries: 100}
+  app:
+    image: busybox
+    command: sh -c 'echo page > /tmp/index.html; exec httpd -f -p 80 -h /tmp'
+    stop_signal: SIGKILL
+    healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1/"], interval: 100ms, timeout: 5s, retries: 100}
+    depends_on: {store: {condition: service_healthy}}
+  client:
+    image: busybox
+    command: sleep 1000
+    stop_signal: SIGKILL
+    healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://app/"], interval: 100ms, timeout: 5s, retries: 100}
+    depends_on: {app: {condition: service_healthy}}
+"""
+
+
+def compose(setting):
+    """An application of three services from loaded images until the last one is healthy, and down again."""
+    folder = setting.folder / "application"
+    folder.mkdir()
+    (folder / "docker-compose.yml").write_text(APPLICATION)
+    # What waits for the last service, for docker-compose 1.29, which has no --wait.
+    (folder / "healthy.yml").write_text("services: {done: {image: busybox, command: 'true', "
+                                        "depends_on: {client: {condition: service_healthy}}}}\n")
+    up, down = [], []
+    if setting.has_hull():
+        environment = setting.hull_environment()
+        setting.hull("load", "-i", setting.archive())
+        program = [setting.bin / "hull", "compose", "-f", folder / "docker-compose.yml"]
+
+        def hull_down():
+            subprocess.run([*program, "down", "-t", "0"], env=environment, capture_output=True, check=True)
+
+        def hull_up():
+            subprocess.run([*program, "up", "-d"], env=environment, capture_output=True, check=True)
+
+        up.append(Case("hull compose", [*program, "up", "-d", "--wait"], after=hull_down, environment=environment))
+        down.append(Case("hull compose", [*program, "down", "-t", "0"], before=hull_up, environment=environment))
+    if shutil.which("docker-compose"):
+        docker = setting.start(peers.Docker)
+        docker.docker("load", "-i", setting.archive())
+        environment = dict(os.environ, DOCKER_HOST=f"unix://{docker.socket}", COMPOSE_PROJECT_NAME="application")
+        plain = ["docker-compose", "-f", str(folder / "docker-compose.yml")]
+        waiting = [*plain, "-f", str(folder / "healthy.yml")]
+
+        def docker_down():
+            subprocess.run([*waiting, "down", "-t", "0"], env=environment, capture_output=True, check=True)
+
+        def docker_up():
+            subprocess.run([*plain, "up", "-d"], env=environment, capture_output=True, check=True)
+
+        up.append(Case("docker-compose", [*waiting, "up", "-d"], after=docker_down, environment=environment))
+        down.append(Case("docker-compose", [*plain, "down", "-t", "0"], before=docker_up, environment=environment))
+    return {"up until healthy": measure(up, setting.runs(10), setting.warmup(1)),
+            "down": measure(down, setting.runs(10), setting.warmup(1))}
+
+
 def programs(setting):
     """How fast the command line answers, and how large the programs are, stripped."""
     if not setting.has_hull():
@@ -305,6 +368,6 @@ def programs(setting):
     return results
 
 
-ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs,
+ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs, "compose": compose,
        "vm": machines.vm,
        "throughput": throughput.throughput}

@@ -1,7 +1,7 @@
 # `cmake --install` and the .deb: programs, completions, man pages, a default hull.toml and the demo image.
 # Programs find each other relative to their own place: <prefix>/bin/hull, <prefix>/libexec/hull/hull-monitor.
 set(HULL_BIN_PROGRAMS hull hulld hull-oci hull-oci-vm)
-set(HULL_LIBEXEC_PROGRAMS hull-monitor hull-vmm hull-images hull-systemd-cgroup hull-kernel hull-guest hull-dns)
+set(HULL_LIBEXEC_PROGRAMS hull-monitor hull-vmm hull-images hull-systemd-cgroup hull-compose hull-kernel hull-guest hull-dns)
 set(programs)
 foreach(program ${HULL_BIN_PROGRAMS} ${HULL_LIBEXEC_PROGRAMS})
   if(TARGET ${program})

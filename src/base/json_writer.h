@@ -74,6 +74,15 @@ class JsonWriter {
       for (const auto& [key, text] : map) member(key, text);
     });
   }
+  void null() {
+    element();
+    out_ += "null";
+  }
+  /// A fractional number as an element or after name().
+  void value_number(double what) {
+    element();
+    fmt::format_to(std::back_inserter(out_), "{}", what);
+  }
   template <typename T>
   void member(std::string_view key, const T& what) {
     name(key);

@@ -38,7 +38,7 @@ class Context {
 };
 
 /// Where `hull help` lists a command.
-enum class Section : uint8_t { kCommon, kWorkloads, kImages, kVolumes, kNetworks, kSystem, kInternal };
+enum class Section : uint8_t { kCommon, kWorkloads, kImages, kVolumes, kNetworks, kSystem, kCompose, kInternal };
 
 struct Command {
   std::string_view path;       // "run", "volume create"
@@ -53,8 +53,9 @@ struct Command {
   bool stop_at_first_argument = false;
   Complete complete = Complete::kNothing;
   Section section = Section::kWorkloads;
-  /// Gives the exit code. Null: the program hull-images does it.
+  /// Gives the exit code. Null: another program of Hull's does it.
   Result<int> (*run)(Context& context, const Parsed& parsed) = nullptr;
+  std::string_view program = "hull-images";
 };
 
 /// Every command, in the order of help.
@@ -62,6 +63,8 @@ std::span<const Command* const> all_commands();
 /// A folder of commands ("volume"), and what it is for.
 struct CommandGroup {
   std::string_view name, summary;
+  FlagTables flags{};          // between the group's name and the command
+  std::string_view program{};  // does every command of the group
 };
 std::span<const CommandGroup> command_groups();
 
@@ -90,8 +93,6 @@ std::string_view last_word(std::string_view path);
 
 /// Replaces this process by one of Hull's other programs. Returns only on failure.
 Error exec_program(std::string_view name, std::span<const std::string_view> words);
-/// Replaces this process by hull-images with the same words (pull, push, load ...). Returns only on failure.
-Error exec_images_program(std::span<const std::string_view> words);
 
 /// The exit code that a failed command ends with: run 125, everything else 1.
 int exit_code_of(const Command& command, const Error& error);

@@ -11,6 +11,8 @@
 #include "base/error_format.h"
 #include "base/log.h"
 #include "cli/command.h"
+#include "cli/compose_flags.h"
+#include "cli/contexts.h"
 #include "cli/image_transfer_flags.h"
 #include "cli/text.h"
 
@@ -84,11 +86,47 @@ constexpr const Command* kCommands[] = {
     &kSystemCheck,
     &kSystemDf,
     &kSystemPrune,
+    &kContextCreate,
+    &kContextInspect,
+    &kContextList,
+    &kContextRemove,
+    &kContextShow,
+    &kContextUse,
     // Virtual machines
     &kVmKernelInstall,
     &kVmKernelList,
     &kVmKernelRemove,
     &kVmKernelUse,
+    // Applications
+    &kComposeConfig,
+    &kComposeCreate,
+    &kComposeCp,
+    &kComposeDown,
+    &kComposeEvents,
+    &kComposeExec,
+    &kComposeImages,
+    &kComposeKill,
+    &kComposeList,
+    &kComposeLogs,
+    &kComposePause,
+    &kComposePort,
+    &kComposePs,
+    &kComposePull,
+    &kComposeRemove,
+    &kComposeRestart,
+    &kComposeRun,
+    &kComposeScale,
+    &kComposeStart,
+    &kComposeStats,
+    &kComposeStop,
+    &kComposeTop,
+    &kComposeUnpause,
+    &kComposeUp,
+    &kComposeVersion,
+    &kComposeWait,
+    &kKubeDown,
+    &kKubeGenerate,
+    &kKubePlay,
     // For programs
     &kHelp,
     &kInternalCleanup,
@@ -97,7 +135,7 @@ constexpr const Command* kCommands[] = {
     &kInternalMan,
 };
 
-constexpr CommandGroup kGroups[] = {
+const CommandGroup kGroups[] = {
     {"container", "Manage workloads"},
     {"image", "Manage images"},
     {"network", "Manage networks"},
@@ -106,6 +144,9 @@ constexpr CommandGroup kGroups[] = {
     {"internal", "Commands that Hull's own programs and packages use"},
     {"vm", "Manage what virtual machines need"},
     {"vm kernel", "Manage the guest kernels of virtual machines"},
+    {"context", "Manage where Hull keeps things"},
+    {"compose", "Run applications that Compose files describe", kComposeGroupFlags, "hull-compose"},
+    {"kube", "Run pods that Kubernetes YAML describes", {}, "hull-compose"},
 };
 
 constexpr Flag kGlobal[] = {
@@ -115,6 +156,11 @@ constexpr Flag kGlobal[] = {
      .help = "Read this configuration",
      .complete = Complete::kFile,
      .fallback = "/etc/hull/hull.toml"},
+    {.name = "context",
+     .short_name = 'c',
+     .kind = ValueKind::kText,
+     .metavar = "NAME",
+     .help = "Work in this context (see 'hull context create')"},
     {.name = "debug", .short_name = 'D', .help = "Write debug messages to standard error"},
     {.name = "log-level",
      .short_name = 'l',
@@ -141,7 +187,7 @@ constexpr Flag kGlobal[] = {
 constexpr std::span<const Flag> kGlobalTables[] = {kGlobal};
 
 /// Docker's commands that Hull does not have yet, so that nobody searches for a typing mistake.
-constexpr std::string_view kLater[] = {"build", "buildx", "compose", "swarm", "service", "stack"};
+constexpr std::string_view kLater[] = {"build", "buildx", "swarm", "service", "stack"};
 
 int refuse_flags(Context& context, const Command* command, const Error& error) {
   context.report(error);
@@ -155,6 +201,7 @@ int refuse_flags(Context& context, const Command* command, const Error& error) {
 
 /// Global flags go into the environment, where the engine and hull-images look.
 Result<void> apply_global(const Parsed& parsed) {
+  TRY(apply_context(parsed.has("context") ? std::optional(std::string(parsed.value("context"))) : std::nullopt));
   constexpr std::pair<std::string_view, const char*> kVariables[] = {
       {"config", "HULL_CONFIG"}, {"root", "HULL_ROOT"}, {"run-root", "HULL_RUN"}};
   for (const auto& [flag, variable] : kVariables) {
@@ -218,9 +265,9 @@ int run_command(Context& context, const Command& command, std::span<const std::s
     return refuse_count(context, command, count);
   }
   if (command.run == nullptr) {
-    std::vector<std::string_view> all = {command.path};
+    std::vector<std::string_view> all = split(command.path, ' ');
     all.insert(all.end(), words.begin(), words.end());
-    context.report(exec_images_program(all));
+    context.report(exec_program(command.program, all));
     return 1;
   }
   auto code = command.run(context, *parsed);
@@ -322,14 +369,18 @@ int hull_main(Context& context, std::span<const std::string_view> words) {
   if (found.command != nullptr) return run_command(context, *found.command, rest.subspan(found.words));
   if (found.group == nullptr) return unknown_command(context, rest[0], {});
   const auto below = rest.subspan(found.words);
-  if (below.empty() || below[0] == "--help" || below[0] == "-h") {
+  const bool asks_help = !below.empty() && (below[0] == "--help" || below[0] == "-h");
+  if (!found.group->program.empty() && !below.empty() && below[0].starts_with('-') && !asks_help) {
+    // Flags of the group stand before the command.
+    context.report(exec_program(found.group->program, rest));
+    return 1;
+  }
+  if (below.empty() || asks_help) {
     print_group_help(context.out, *found.group);
     return 0;
   }
   return unknown_command(context, below[0], found.group->name);
 }
-
-Error exec_images_program(std::span<const std::string_view> words) { return exec_program("hull-images", words); }
 
 Error exec_program(std::string_view name, std::span<const std::string_view> words) {
   std::vector<std::string> candidates;

@@ -21,6 +21,8 @@ extern const Command kNetworkConnect, kNetworkCreate, kNetworkDisconnect, kNetwo
     kNetworkRemove;
 // cmd_vm.cc
 extern const Command kVmKernelInstall, kVmKernelList, kVmKernelRemove, kVmKernelUse;
+// cmd_context.cc
+extern const Command kContextCreate, kContextInspect, kContextList, kContextRemove, kContextShow, kContextUse;
 // cmd_dashboard.cc, cmd_system.cc, cmd_internal.cc
 extern const Command kDashboard;
 extern const Command kVersion, kInfo, kDoctor, kSystemCheck, kSystemDf, kSystemPrune;

@@ -223,8 +223,33 @@ std::vector<std::string> complete(Context& context, const std::vector<std::strin
     start += place.wants_value != nullptr ? 2 : 1;
   }
   before = before.subspan(std::min(start, before.size()));
-  const std::vector<std::string_view> views(before.begin(), before.end());
-  const Found found = find_command(views);
+  std::vector<std::string_view> views(before.begin(), before.end());
+  Found found = find_command(views);
+  size_t group_words = 0;  // flags between a group's name and the command
+  if (found.group != nullptr && !found.group->flags.empty()) {
+    const FlagTables flags = found.group->flags;
+    size_t at = found.words;
+    while (at < before.size() && before[at].starts_with('-')) {
+      const Place place = place_of(flags, before.subspan(at, 1), true);
+      if (place.wants_value != nullptr && at + 1 == before.size()) {
+        completer.values(place.wants_value->complete, place.wants_value->words);
+        return completer.take();
+      }
+      at += place.wants_value != nullptr ? 2 : 1;
+    }
+    at = std::min(at, before.size());
+    if (at == before.size() && completer.typed().starts_with('-')) {
+      completer.flags(flags);
+      return completer.take();
+    }
+    if (at == before.size()) {
+      completer.commands(found.group->name);
+      return completer.take();
+    }
+    group_words = at - found.words;
+    views.erase(views.begin() + static_cast<ptrdiff_t>(found.words), views.begin() + static_cast<ptrdiff_t>(at));
+    found = find_command(views);
+  }
   if (found.command == nullptr) {
     if (completer.typed().starts_with('-') && before.empty()) {
       completer.flags(kGlobalFlags);
@@ -236,7 +261,8 @@ std::vector<std::string> complete(Context& context, const std::vector<std::strin
     return completer.take();
   }
   const Command& command = *found.command;
-  const Place place = place_of(command.flags, before.subspan(found.words), command.stop_at_first_argument);
+  const Place place =
+      place_of(command.flags, before.subspan(found.words + group_words), command.stop_at_first_argument);
   if (place.wants_value != nullptr) {
     completer.values(place.wants_value->complete, place.wants_value->words);
     return completer.take();

@@ -117,7 +117,8 @@ void print_overview(Output& out) {
 }
 
 void print_group_help(Output& out, const CommandGroup& group) {
-  out.print("Usage:  hull {} COMMAND\n\n{}\n\nCommands:\n", group.name, group.summary);
+  out.print("Usage:  hull {}{} COMMAND\n\n{}\n\nCommands:\n", group.name, group.flags.empty() ? "" : " [OPTIONS]",
+            group.summary);
   std::vector<std::pair<std::string, std::string>> rows;
   for (const Command* command : all_commands()) {
     bool listed = false;
@@ -135,6 +136,7 @@ void print_group_help(Output& out, const CommandGroup& group) {
   }
   std::sort(rows.begin(), rows.end());
   two_columns(out, rows, text_width(out));
+  print_flags(out, group.flags, text_width(out));
   out.print("\nRun 'hull {} COMMAND --help' for more about a command.\n", group.name);
 }
 
