@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "vmm/control.h"
 #include "vmm/devices.h"
+#include "vmm/gdb_stub.h"
 #include "vmm/jail.h"
 #include "vmm/machine.h"
 #include "vmm/vhost_user_main.h"
@@ -32,7 +33,10 @@ int fail(int code, const std::string& message) {
   return code;
 }
 
-int usage() { return fail(kExitUsage, "usage: hull-vmm --config FILE\nhull-vmm(8) says what FILE holds"); }
+int usage() {
+  return fail(kExitUsage,
+              "usage: hull-vmm --config FILE [--gdb unix:PATH|tcp:127.0.0.1:PORT]\nhull-vmm(8) says what FILE holds");
+}
 
 int exit_code(const Error& error) {
   switch (error.kind()) {
@@ -107,15 +111,20 @@ class MainLoop {
     if (!epoll_) return errno_error("make an epoll descriptor");
     TRY(watch(machine_.stop_fd(), kEnd));
     TRY(watch(signals_, kSignal));
+    if (!config.gdb.empty()) {
+      TRY_ASSIGN(gdb_, GdbStub::listen(config.gdb, &machine_, epoll_.get()));
+    }
     if (config.api_socket.empty()) return {};
     ControlHandlers handlers;
     handlers.pause = [this] {
       machine_.pause();
       control_->tell("paused");
     };
-    handlers.resume = [this] {
+    handlers.resume = [this]() -> Result<void> {
+      if (gdb_ && gdb_->holds()) return errorf(ErrorKind::kConflict, "a debugger has stopped the machine");
       machine_.resume();
       control_->tell("resumed");
+      return {};
     };
     handlers.press_power_button = [this] {
       machine_.press_power_button();
@@ -139,12 +148,19 @@ class MainLoop {
         const uint64_t key = events[static_cast<size_t>(i)].data.u64;
         if (key == kEnd) return;
         if (key == kSignal) return machine_.stop_control().stop(StopReason::kRequest);
+        if (key <= GdbStub::kLastKey) {
+          gdb_->on_event(key);
+          continue;
+        }
         control_->on_event(key, events[static_cast<size_t>(i)].events);
       }
     }
   }
 
+  bool debugged() const { return gdb_ != nullptr; }
+
   void tell_end() {
+    if (gdb_) gdb_->tell_end();
     if (!control_) return;
     control_->tell("end", to_string(machine_.stop_control().reason()));
     control_->close();
@@ -163,6 +179,7 @@ class MainLoop {
   int signals_;
   UniqueFd epoll_;
   std::optional<ControlServer> control_;
+  std::unique_ptr<GdbStub> gdb_;
 };
 
 int report(const StopControl& stop) {
@@ -201,7 +218,7 @@ std::vector<int> inherited_descriptors(const MachineConfig& config) {
 }
 
 /// Nothing of the guest has run when this returns, and nothing will run outside of the jail.
-Result<void> start_confined(Machine& machine) {
+Result<void> start_confined(Machine& machine, bool debugged) {
   TRY_ASSIGN(const bool separate, begin_jail());
   // Memory and mounts each wait for the kernel's grace periods: at the same time.
   machine.begin_loading();
@@ -214,8 +231,8 @@ Result<void> start_confined(Machine& machine) {
   set_worker_thread_hook([](std::string_view kind) { confine_thread(device_thread_kind(kind)); });
   TRY(machine.start(
       {.vcpu = [] { confine_thread(ThreadKind::kVcpu); }, .launcher = [] { confine_thread(ThreadKind::kLauncher); }}));
-  confine_thread(ThreadKind::kMain);
-  machine.resume();
+  confine_thread(debugged ? ThreadKind::kDebuggedMain : ThreadKind::kMain);
+  if (!debugged) machine.resume();  // else a debugger says when
   return {};
 }
 
@@ -226,7 +243,6 @@ int run_machine(const MachineConfig& config) {
   }
   const Result<UniqueFd> signals = take_signals();
   if (!signals.ok()) return fail(kExitFailed, signals.error().message());
-  if (!config.gdb.empty()) return fail(kExitUsage, "gdb: this version has no GDB stub");
   Result<Kvm> kvm = Kvm::open();
   if (!kvm.ok()) return fail(kExitNoKvm, kvm.error().message());
   Result<std::unique_ptr<Machine>> made = Machine::create(config, std::move(kvm).value());
@@ -238,7 +254,7 @@ int run_machine(const MachineConfig& config) {
   if (const Result<void> prepared = loop.prepare(config); !prepared.ok()) {
     return fail(exit_code(prepared.error()), prepared.error().message());
   }
-  if (const Result<void> started = start_confined(machine); !started.ok()) {
+  if (const Result<void> started = start_confined(machine, loop.debugged()); !started.ok()) {
     return fail(exit_code(started.error()), started.error().message());
   }
   loop.run();
@@ -247,11 +263,13 @@ int run_machine(const MachineConfig& config) {
   return report(machine.stop_control());
 }
 
-int run_config(const std::string& path) {
+/// `gdb`: where a debugger may connect; empty: what the description says.
+int run_config(const std::string& path, const std::string& gdb) {
   const Result<std::string> text = read_description(path);
   if (!text.ok()) return fail(kExitUsage, text.error().message());
-  const Result<MachineConfig> config = parse_machine_config(*text);
+  Result<MachineConfig> config = parse_machine_config(*text);
   if (!config.ok()) return fail(kExitUsage, fmt::format("{}: {}", path, config.error().message()));
+  if (!gdb.empty()) config->gdb = gdb;
   return run_machine(*config);
 }
 }  // namespace
@@ -261,7 +279,10 @@ int run_command(int argc, char** argv) {
   // Besides, making one looks at the processors, which the threads' filters do not allow.
   ::mallopt(M_ARENA_MAX, 1);
   const std::vector<std::string_view> arguments(argv + (argc > 0 ? 1 : 0), argv + argc);
-  if (arguments.size() == 2 && arguments[0] == "--config") return run_config(std::string(arguments[1]));
+  if (arguments.size() == 2 && arguments[0] == "--config") return run_config(std::string(arguments[1]), "");
+  if (arguments.size() == 4 && arguments[0] == "--config" && arguments[2] == "--gdb") {
+    return run_config(std::string(arguments[1]), std::string(arguments[3]));
+  }
   for (const std::string_view argument : arguments) {
     if (argument == "--vhost-user") return vhost_user_main(argc, argv);
   }

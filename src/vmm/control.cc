@@ -190,7 +190,9 @@ std::string ControlServer::put(Client&, const HttpRequest& request, bool* known)
     return good;
   }
   if (request.path == "/resume") {
-    handlers_.resume();
+    if (const Result<void> done = handlers_.resume(); !done.ok()) {
+      return http_answer(status_of(done.error()), error_document(done.error().message()), request.keep_alive);
+    }
     return good;
   }
   if (request.path == "/shutdown") {

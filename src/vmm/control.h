@@ -15,7 +15,8 @@ namespace hull::vmm {
 
 /// What the socket's clients can ask of a machine. Functions are called in the main thread.
 struct ControlHandlers {
-  std::function<void()> pause, resume, press_power_button;
+  std::function<void()> pause, press_power_button;
+  std::function<Result<void>()> resume;
   std::function<std::string()> stats;  ///< a JSON object
   /// Bytes that the guest is to give back; an error is told to the client.
   std::function<Result<void>(uint64_t bytes)> set_balloon;

@@ -50,7 +50,10 @@ class Control : public testing::Test {
     path_ = std::string(::mkdtemp(folder)) + "/api";
     ControlHandlers handlers;
     handlers.pause = [this] { log_ += "pause "; };
-    handlers.resume = [this] { log_ += "resume "; };
+    handlers.resume = [this]() -> Result<void> {
+      log_ += "resume ";
+      return {};
+    };
     handlers.press_power_button = [this] { log_ += "button "; };
     handlers.stats = [] { return std::string("{\"vcpus\":1}"); };
     handlers.set_balloon = [this](uint64_t bytes) -> Result<void> {

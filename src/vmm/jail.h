@@ -27,9 +27,21 @@ Result<bool> begin_jail();
 Result<void> finish_jail(bool separate);
 
 /// The kinds of threads, each with its own list of system calls.
+/// kDebuggedMain is the main thread with a debugger's stub, which reads and writes processors.
 /// kVhostUser is the main thread of one device for another hypervisor: it speaks the protocol and starts the device's
 /// threads.
-enum class ThreadKind { kVcpu, kLauncher, kMain, kBlock, kNet, kVsock, kConsole, kOtherDevice, kVhostUser };
+enum class ThreadKind {
+  kVcpu,
+  kLauncher,
+  kMain,
+  kDebuggedMain,
+  kBlock,
+  kNet,
+  kVsock,
+  kConsole,
+  kOtherDevice,
+  kVhostUser
+};
 ThreadKind device_thread_kind(std::string_view worker_kind);
 
 /// For the calling thread. After it an unlisted system call ends the process with SIGSYS. A filter that can't be

@@ -168,6 +168,15 @@ Rules main_rules() {
   return rules;
 }
 
+Rules debugged_main_rules() {
+  Rules rules = main_rules();
+  rules.push_back(allow_if(SYS_ioctl, 1,
+                           {KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, KVM_GET_FPU, KVM_SET_FPU,
+                            KVM_TRANSLATE, KVM_SET_GUEST_DEBUG}));
+  rules.push_back(allow(SYS_setsockopt));
+  return rules;
+}
+
 Rules rules_of(ThreadKind kind) {
   switch (kind) {
     case ThreadKind::kVcpu:
@@ -176,6 +185,8 @@ Rules rules_of(ThreadKind kind) {
       return launcher_rules();
     case ThreadKind::kMain:
       return main_rules();
+    case ThreadKind::kDebuggedMain:
+      return debugged_main_rules();
     case ThreadKind::kBlock:
       return block_rules();
     case ThreadKind::kNet:

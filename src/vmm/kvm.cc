@@ -224,6 +224,20 @@ Result<kvm_regs> Vcpu::regs() const { return get<kvm_regs>(fd_.get(), KVM_GET_RE
 Result<void> Vcpu::set_regs(const kvm_regs& regs) { return set(fd_.get(), KVM_SET_REGS, regs, "KVM_SET_REGS"); }
 Result<kvm_sregs> Vcpu::sregs() const { return get<kvm_sregs>(fd_.get(), KVM_GET_SREGS, "KVM_GET_SREGS"); }
 Result<void> Vcpu::set_sregs(const kvm_sregs& sregs) { return set(fd_.get(), KVM_SET_SREGS, sregs, "KVM_SET_SREGS"); }
+Result<kvm_fpu> Vcpu::fpu() const { return get<kvm_fpu>(fd_.get(), KVM_GET_FPU, "KVM_GET_FPU"); }
+Result<void> Vcpu::set_fpu(const kvm_fpu& fpu) { return set(fd_.get(), KVM_SET_FPU, fpu, "KVM_SET_FPU"); }
+
+std::optional<uint64_t> Vcpu::translate(uint64_t address) const {
+  kvm_translation translation{};
+  translation.linear_address = address;
+  if (control(fd_.get(), KVM_TRANSLATE, &translation) < 0 || translation.valid == 0) return std::nullopt;
+  return translation.physical_address;
+}
+
+Result<void> Vcpu::set_guest_debug(const kvm_guest_debug& debug) {
+  return set(fd_.get(), KVM_SET_GUEST_DEBUG, debug, "KVM_SET_GUEST_DEBUG");
+}
+
 Result<kvm_lapic_state> Vcpu::lapic() const { return get<kvm_lapic_state>(fd_.get(), KVM_GET_LAPIC, "KVM_GET_LAPIC"); }
 Result<void> Vcpu::set_lapic(const kvm_lapic_state& state) {
   return set(fd_.get(), KVM_SET_LAPIC, state, "KVM_SET_LAPIC");

@@ -4,6 +4,7 @@
 #include <linux/kvm.h>
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,11 @@ class Vcpu {
   Result<void> set_regs(const kvm_regs& regs);
   Result<kvm_sregs> sregs() const;
   Result<void> set_sregs(const kvm_sregs& sregs);
+  Result<kvm_fpu> fpu() const;
+  Result<void> set_fpu(const kvm_fpu& fpu);
+  /// The guest-physical address of a virtual one, by the page tables as they are; nullopt where nothing is mapped.
+  std::optional<uint64_t> translate(uint64_t address) const;
+  Result<void> set_guest_debug(const kvm_guest_debug& debug);
   Result<kvm_lapic_state> lapic() const;
   Result<void> set_lapic(const kvm_lapic_state& state);
 

@@ -217,6 +217,12 @@ void Machine::pause() {
   pause_.wait_for(static_cast<uint32_t>(processors_.size()), stop_);
 }
 
+Result<DebugStops*> Machine::enable_debugging() {
+  TRY_ASSIGN(debug_stops_, DebugStops::create());
+  for (const auto& processor : processors_) processor->debug_with(debug_stops_.get());
+  return debug_stops_.get();
+}
+
 void Machine::resume() { pause_.set(false); }
 
 void Machine::press_power_button() {

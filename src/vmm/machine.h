@@ -63,6 +63,10 @@ class Machine {
   /// Presses the power button: an ACPI event that the guest may act on or not.
   void press_power_button();
   MachineStats stats() const;
+  uint32_t processors() const { return static_cast<uint32_t>(processors_.size()); }
+  VcpuThread& processor(uint32_t id) { return *processors_[id]; }
+  /// Debug exits pause the machine and are told through what is returned, which the machine owns. Before start().
+  Result<DebugStops*> enable_debugging();
   const MachineMemory& memory() const { return memory_; }
   const std::vector<std::unique_ptr<VirtioDevice>>& devices() const { return devices_; }
   ~Machine();
@@ -97,6 +101,7 @@ class Machine {
   std::vector<std::unique_ptr<VcpuThread>> processors_;
   std::optional<Result<uint32_t>> loaded_;  // the kernel's entry
   pthread_t loader_{};
+  std::unique_ptr<DebugStops> debug_stops_;
   bool loading_ = false, finished_ = false;
 };
 

@@ -1,6 +1,8 @@
 #include "vmm/vcpu_thread.h"
 
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstring>
@@ -30,12 +32,12 @@ void PauseControl::set(bool paused) {
   changed_.notify_all();
 }
 
-void PauseControl::wait(const StopControl& stop) {
+void PauseControl::wait(const StopControl& stop, const std::atomic<bool>& held) {
   std::unique_lock lock(mutex_);
-  if (!wanted()) return;
+  if (!wanted() && !held) return;
   ++waiting_;
   changed_.notify_all();
-  changed_.wait(lock, [&] { return !wanted() || stop.reason() != StopReason::kNone; });
+  changed_.wait(lock, [&] { return (!wanted() && !held) || stop.reason() != StopReason::kNone; });
   --waiting_;
 }
 
@@ -49,6 +51,30 @@ void PauseControl::wake() {
     const std::lock_guard lock(mutex_);
   }
   changed_.notify_all();
+}
+
+Result<std::unique_ptr<DebugStops>> DebugStops::create() {
+  auto made = std::make_unique<DebugStops>();
+  made->event_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!made->event_) return errno_error("make an eventfd");
+  return made;
+}
+
+void DebugStops::add(const Stop& stop) {
+  const std::lock_guard lock(mutex_);
+  stops_.push_back(stop);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t done = ::write(event_.get(), &one, sizeof(one));
+}
+
+std::optional<DebugStops::Stop> DebugStops::take() {
+  const std::lock_guard lock(mutex_);
+  uint64_t count = 0;
+  [[maybe_unused]] const ssize_t done = ::read(event_.get(), &count, sizeof(count));
+  if (stops_.empty()) return std::nullopt;
+  const Stop first = stops_.front();
+  stops_.pop_front();
+  return first;
 }
 
 Result<void> VcpuThread::start(std::function<void()> prepare) {
@@ -95,8 +121,8 @@ void VcpuThread::loop() {
     // Cleared before the controls are read: a kick that comes in between has set them already.
     __atomic_store_n(&vcpu_.shared().immediate_exit, 0, __ATOMIC_SEQ_CST);
     if (stop_->reason() != StopReason::kNone) return;
-    if (pause_->wanted()) {
-      pause_->wait(*stop_);
+    if (pause_->wanted() || held_) {
+      pause_->wait(*stop_, held_);
       continue;
     }
     const int error = vcpu_.run();
@@ -124,6 +150,29 @@ void VcpuThread::handle_port() {
       ports_->read(run.io.port, {data, run.io.size});
     }
   }
+}
+
+void VcpuThread::stop_for_debugger(const kvm_debug_exit_arch& exit) {
+  pause_->set(true);
+  debug_stops_->add({vcpu_.id(), exit});
+}
+
+/// True when KVM could not emulate an `int3`, which is told to the debugger then.
+bool VcpuThread::at_breakpoint() {
+  constexpr uint8_t kInt3 = 0xcc;
+  constexpr uint32_t kBreakpointException = 3;
+  const kvm_run& run = vcpu_.shared();
+  const auto& failure = run.emulation_failure;
+  if (failure.suberror != KVM_INTERNAL_ERROR_EMULATION || failure.ndata < 3) return false;
+  if ((failure.flags & KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) == 0) return false;
+  if (failure.insn_size == 0 || failure.insn_bytes[0] != kInt3) return false;
+  const Result<kvm_regs> regs = vcpu_.regs();
+  if (!regs.ok()) return false;
+  kvm_debug_exit_arch exit{};
+  exit.exception = kBreakpointException;
+  exit.pc = regs->rip;
+  stop_for_debugger(exit);
+  return true;
 }
 
 bool VcpuThread::handle_exit() {
@@ -156,7 +205,16 @@ bool VcpuThread::handle_exit() {
       fail(fmt::format("the host's processor refuses to enter the guest (reason {:#x})",
                        run.fail_entry.hardware_entry_failure_reason));
       return false;
+    case KVM_EXIT_DEBUG:
+      if (debug_stops_ == nullptr) {
+        fail("KVM stopped it for a debugger that nobody asked for");
+        return false;
+      }
+      stop_for_debugger(run.debug.arch);
+      return true;
     case KVM_EXIT_INTERNAL_ERROR:
+      // A KVM that emulates the guest's kernel has no int3; the debugger's are told to it all the same.
+      if (debug_stops_ != nullptr && at_breakpoint()) return true;
       fail(fmt::format(
           "KVM can't go on (internal error {}){}", run.internal.suberror,
           run.internal.suberror == KVM_INTERNAL_ERROR_EMULATION ? ": it can't emulate an instruction" : ""));

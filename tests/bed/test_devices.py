@@ -36,6 +36,9 @@ pmem)
   echo "REPORT sum=$(cat /mnt/folder/file | md5sum | cut -d' ' -f1)"
   echo "REPORT cached=$(awk '/^Cached/ {print $2}' /proc/meminfo)"
   umount /mnt;;
+wait)
+  echo "REPORT waits=yes"
+  sleep 8;;
 console)
   load
   wait_for /dev/hvc0
@@ -155,3 +158,59 @@ def test_memory_that_the_guest_frees_goes_back_within_seconds(bed):
     tenths, now = seen.split()
     print(f"filled: {filled} KiB resident; {int(tenths) / 10:.1f} s after the guest freed 160 MiB: {now} KiB")
     assert filled > 160 << 10 and int(tenths) <= 100
+
+
+class Debugger:
+    """GDB's remote protocol spoken by hand, since the bed has no room for GDB: one question, one answer."""
+
+    def __init__(self, bed, port):
+        self.bed, self.seen = bed, 0
+        bed.run("rm -f /tmp/gin /tmp/gout; mkfifo /tmp/gin; (sleep 100000 > /tmp/gin &) >/dev/null 2>&1; "
+                f"(while ! nc 127.0.0.1 {port} < /tmp/gin > /tmp/gout; do sleep 0.2; done) >/dev/null 2>&1 &", check=True)
+        self.ask("QStartNoAckMode")
+        self.ask("qSupported:swbreak+;hwbreak+")
+
+    def ask(self, payload):
+        return self.send(payload, f"${payload}#{sum(payload.encode()) & 255:02x}")
+
+    def tell(self, payload):
+        """What is answered later, or never."""
+        self.bed.run(f"printf '%s' '${payload}#{sum(payload.encode()) & 255:02x}' > /tmp/gin", check=True)
+
+    def interrupt(self):
+        return self.send("an interrupt", "\x03")
+
+    def send(self, payload, packet):
+        new = f"tail -c +{self.seen + 1} /tmp/gout"
+        _, said = self.bed.run(f"printf '%s' '{packet}' > /tmp/gin; for i in $(seq 1 600); do {new} 2>/dev/null | "
+                               f"grep -q '#..' && break; sleep 0.1; done; {new}", 90)
+        assert "#" in said, f"no answer to {payload}: {said}"
+        self.seen += len(said)
+        return said.lstrip("+").split("$", 1)[1].rsplit("#", 1)[0]
+
+    def instruction(self):
+        return int.from_bytes(bytes.fromhex(self.ask("p10")), "little")
+
+
+def test_a_debugger_stops_a_stock_kernel(bed):
+    """An interrupt, memory by virtual address, and a step. Breakpoints are no use here: QEMU's emulation of SVM neither
+    looks at debug registers nor intercepts int3; tests/privileged/test_gdb.py has them."""
+    def address(name):
+        return int(bed.run(f"awk '$3 == \"{name}\" {{print $1; exit}}' /proc/kallsyms", check=True)[1], 16)
+
+    bed.run("ip link set lo up")
+    begin(bed, machine(command_line="quiet nokaslr task=wait", gdb="tcp:127.0.0.1:1234", vcpus=2))
+    debugger = Debugger(bed, 1234)
+    assert bytes.fromhex(debugger.ask(f"m{address('linux_banner') - 0xffffffff80000000:x},d")) == b"Linux version"
+    assert debugger.ask("Hc0") == "OK"
+    debugger.tell("c")
+    until(bed, f"grep -q REPORT.waits= {CONSOLE}")
+    assert debugger.interrupt().startswith("T02thread:1")
+    assert debugger.ask("qfThreadInfo") == "m1,2"
+    assert bytes.fromhex(debugger.ask(f"m{address('linux_banner'):x},d")) == b"Linux version", "through the page tables"
+    before = debugger.instruction()
+    assert debugger.ask("vCont;s:1").startswith("T05thread:1")
+    assert debugger.instruction() != before
+    assert debugger.ask("D") == "OK"
+    until(bed, "[ -s /tmp/code ]")
+    assert (bed.run("cat /tmp/code")[1], bed.run("cat /tmp/said")[1]) == ("0\n", "")
