@@ -110,6 +110,21 @@ Result<void> EngineImpl::attach_networks(const WorkloadRow& row, const Config& c
   return {};
 }
 
+Result<void> EngineImpl::announce_again(const WorkloadRow& row) {
+  const RunState state = read_state(paths_, row.id);
+  const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
+  if (!running || !has_own_networks(row.network) || row.network == net::kDefaultNetwork) return {};
+  TRY_ASSIGN(Index* const names, index());
+  TRY_ASSIGN(const std::string json, names->config(row.id));
+  TRY_ASSIGN(const Config config, parse_config(json));
+  TRY_ASSIGN(net::NetworkManager* const manager, network());
+  TRY_ASSIGN(const std::vector<net::Endpoint> endpoints, manager->find(row.id));
+  for (const net::Endpoint& endpoint : endpoints) {
+    if (endpoint.attached && has_names(endpoint)) TRY(announce(row, config, endpoint, state.pid));
+  }
+  return {};
+}
+
 Result<void> EngineImpl::detach_networks(const WorkloadRow& row) {
   if (!has_own_networks(row.network)) return {};
   TRY_ASSIGN(net::NetworkManager* const manager, network());

@@ -153,6 +153,8 @@ class EngineImpl : public Engine {
   /// Everything of its networks after its end.
   Result<void> detach_networks(const WorkloadRow& row);
   Result<void> announce(const WorkloadRow& row, const Config& config, const net::Endpoint& endpoint, int pid);
+  /// The names of one that was renamed.
+  Result<void> announce_again(const WorkloadRow& row);
   net::DnsPlace dns_place() const;
   Result<void> connect_running(const WorkloadRow& row, const Config& config, const NetworkAttachment& wanted, int pid);
   Result<void> disconnect_running(const WorkloadRow& row, const net::Network& network, int pid);

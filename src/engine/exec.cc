@@ -118,6 +118,7 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   }
   // HOME as the exec's user has it, whatever the container's first process had.
   const std::string hostname = config.hostname.empty() ? host_name() : config.hostname;
+  if (!config.links.empty()) TRY(add_link_environment(row, &config));
   process.env = merge_environment(process_environment(config, hostname, home), wanted.env);
 
   ExecHandle handle;

@@ -66,12 +66,11 @@ std::vector<PublishedPort> ports_of(std::string_view text) {
   return ports;
 }
 
-/// `ref`: name, id, or the beginning of an id.
-bool is_on(const WorkloadRow& row, std::string_view ref) {
+bool is_on(const WorkloadRow& row, std::string_view name) {
   std::string_view rest = row.network;
   while (!rest.empty()) {
     const size_t comma = rest.find(',');
-    if (rest.substr(0, comma) == ref) return true;
+    if (rest.substr(0, comma) == name) return true;
     rest = comma == std::string_view::npos ? std::string_view() : rest.substr(comma + 1);
   }
   return false;
@@ -121,6 +120,13 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
     TRY_ASSIGN(const WorkloadRow other, names->find(it->second));
     *target = other.created_ns;
   }
+  std::vector<std::string> wanted_networks;
+  for (auto [it, end] = f.equal_range("network"); it != end; ++it) {
+    wanted_networks.push_back(it->second);
+    // An id, or the beginning of one.
+    TRY_ASSIGN(net::NetworkManager* const manager, network());
+    if (const auto found = manager->inspect(it->second); found.ok()) wanted_networks.push_back(found->name);
+  }
   std::vector<std::string> ancestors;
   for (auto [it, end] = f.equal_range("ancestor"); it != end; ++it) {
     auto image = images_->find(it->second);
@@ -140,7 +146,8 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
     if ((before_ns && row.created_ns >= *before_ns) || (since_ns && row.created_ns <= *since_ns)) continue;
     if (!any_value(f, "id", [&](const std::string& v) { return row.id.starts_with(v); }) ||
         !any_value(f, "name", [&](const std::string& v) { return row.name.find(v) != std::string::npos; }) ||
-        !any_value(f, "network", [&](const std::string& v) { return is_on(row, v); }) ||
+        (!wanted_networks.empty() && std::none_of(wanted_networks.begin(), wanted_networks.end(),
+                                                  [&](const std::string& v) { return is_on(row, v); })) ||
         !any_value(f, "isolation", [&](const std::string& v) { return to_string(row.isolation) == v; })) {
       continue;
     }

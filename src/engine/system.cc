@@ -160,6 +160,7 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
                                             network_report.neighbours_removed,
                                             network_report.rules_restored ? ", rules restored" : ""));
     }
+    TRY(net::ensure_dns(dns_place()));
   }
   return report;
 }

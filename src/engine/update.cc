@@ -89,6 +89,7 @@ Result<void> EngineImpl::rename(std::string_view ref, std::string_view new_name)
   TRY_ASSIGN(Index* const names, index());
   TRY(names->rename(row.id, new_name));
   const std::string old = std::exchange(row.name, std::string(new_name));
+  TRY(announce_again(row));
   emit_workload(row, "rename", {{"oldName", "/" + old}});
   return {};
 }

@@ -107,6 +107,10 @@ def test_names_addresses_and_aliases(hull, network, run):
     members = json.loads(hull.hull("network", "inspect", "shop").stdout)[0]["Containers"]
     assert members[web]["Name"] == "web" and members[web]["IPv4Address"] == "10.62.0.80/24"
     assert members[web]["EndpointID"] == own["EndpointID"]
+    hull.hull("rename", "web", "store")
+    assert ask(hull, client, "store") and not ask(hull, client, "web")
+    hull.hull("rename", "store", "web")
+    assert hull.hull("ps", "-q", "--no-trunc", "-f", f"network={own['NetworkID'][:12]}").stdout.split() == [client, web]
     assert "in use" in fails(hull, "run", "--rm", "--network", "shop", "--ip", "10.62.0.80", "test", "true")
     assert "not in the subnet" in fails(hull, "run", "--rm", "--network", "shop", "--ip", "10.9.0.1", "test", "true")
     assert "active endpoints" in fails(hull, "network", "rm", "shop")
