@@ -152,6 +152,9 @@ Result<void> EngineImpl::connect_running(const WorkloadRow& row, const Config& c
   net::ReserveRequest request;
   request.workload_id = row.id;
   TRY_ASSIGN(request.endpoints.emplace_back(), endpoint_request(wanted));
+  // What a killed connect has left: reserved, not attached.
+  const auto stale = manager->disconnect(row.id, wanted.network, netns.get());
+  if (!stale.ok() && stale.error().kind() != ErrorKind::kNotFound) return stale;
   // So far none of its networks could publish: this one may.
   if (row.ports.empty()) {
     TRY_ASSIGN(request.ports, port_mappings(config));

@@ -153,6 +153,7 @@ class EngineImpl : public Engine {
   /// Everything of its networks after its end.
   Result<void> detach_networks(const WorkloadRow& row);
   Result<void> announce(const WorkloadRow& row, const Config& config, const net::Endpoint& endpoint, int pid);
+  Result<bool> is_attached(std::string_view workload_id, std::string_view network_id);
   /// The names of one that was renamed.
   Result<void> announce_again(const WorkloadRow& row);
   net::DnsPlace dns_place() const;

@@ -158,11 +158,11 @@ Result<void> EngineImpl::resolve_networks(Config* config) {
 Result<Engine::NetworkInfo> EngineImpl::network_info(const Network& n) {
   TRY_ASSIGN(net::NetworkManager* const manager, network());
   TRY_ASSIGN(Index* const names, index());
-  TRY_ASSIGN(auto endpoints, manager->list());
+  TRY_ASSIGN(auto endpoints, manager->list(n.id));
   NetworkInfo out;
   out.network = n;
   for (net::Endpoint& endpoint : endpoints) {
-    if (!endpoint.attached || endpoint.network_id != n.id) continue;
+    if (!endpoint.attached) continue;
     TRY_ASSIGN(const std::optional<WorkloadRow> row, names->by_id(endpoint.workload_id));
     out.members.push_back({row ? row->name : std::string(), std::move(endpoint)});
   }
@@ -227,6 +227,13 @@ Result<void> EngineImpl::network_remove(std::string_view ref) {
   return {};
 }
 
+Result<bool> EngineImpl::is_attached(std::string_view workload_id, std::string_view network_id) {
+  TRY_ASSIGN(net::NetworkManager* const manager, network());
+  TRY_ASSIGN(const std::vector<net::Endpoint> endpoints, manager->find(workload_id));
+  return std::any_of(endpoints.begin(), endpoints.end(),
+                     [&](const net::Endpoint& one) { return one.attached && one.network_id == network_id; });
+}
+
 Result<void> EngineImpl::network_connect(std::string_view network_ref, std::string_view workload,
                                          const NetworkAttachment& asked) {
   TRY_ASSIGN(const WorkloadRow found, find(workload));
@@ -250,10 +257,16 @@ Result<void> EngineImpl::network_connect(std::string_view network_ref, std::stri
     return errorf(ErrorKind::kConflict,
                   "container cannot be connected to multiple networks with one of the networks in private (none) mode");
   }
+  const RunState state = read_state(paths_, row.id);
+  const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
   std::vector<NetworkAttachment> all = attachments(config);
-  if (std::any_of(all.begin(), all.end(), [&](const NetworkAttachment& one) { return one.network == n.name; })) {
+  const auto is_it = [&](const NetworkAttachment& one) { return one.network == n.name; };
+  // For one that runs its endpoints count: of an earlier connect or disconnect that was killed one half may be done.
+  TRY_ASSIGN(const bool joined, running ? is_attached(row.id, n.id) : Result<bool>(false));
+  if (joined || (!running && std::any_of(all.begin(), all.end(), is_it))) {
     return errorf(ErrorKind::kConflict, "endpoint with name {} already exists in network {}", row.name, n.name);
   }
+  std::erase_if(all, is_it);
   NetworkAttachment wanted = asked;
   wanted.network = n.name;
   config.networks = std::move(all);
@@ -262,10 +275,7 @@ Result<void> EngineImpl::network_connect(std::string_view network_ref, std::stri
   config.ip6.clear();
   config.network_aliases.clear();
   TRY(validate(config));
-  const RunState state = read_state(paths_, row.id);
-  if (state.status == Status::kRunning || state.status == Status::kPaused) {
-    TRY(connect_running(row, config, config.networks.back(), state.pid));
-  }
+  if (running) TRY(connect_running(row, config, config.networks.back(), state.pid));
   return names->set_networks(row.id, to_json(config), joined_networks(config));
 }
 
@@ -290,16 +300,17 @@ Result<void> EngineImpl::network_disconnect(std::string_view network_ref, std::s
   TRY_ASSIGN(const std::string json, names->config(row.id));
   TRY_ASSIGN(Config config, parse_config(json));
   std::vector<NetworkAttachment> all = attachments(config);
-  const auto is_it = [&](const NetworkAttachment& one) { return one.network == n.name; };
-  const auto it = std::find_if(all.begin(), all.end(), is_it);
-  if (it == all.end()) {
+  const RunState state = read_state(paths_, row.id);
+  const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
+  TRY_ASSIGN(const bool joined, running ? is_attached(row.id, n.id) : Result<bool>(false));
+  const size_t removed = std::erase_if(all, [&](const NetworkAttachment& one) { return one.network == n.name; });
+  const bool explicitly = std::any_of(config.networks.begin(), config.networks.end(),
+                                      [&](const NetworkAttachment& one) { return one.network == n.name; });
+  if (!joined && running) ignore_result(manager->disconnect(row.id, n.id, -1));  // reserved by one that was killed
+  if (!joined && (removed == 0 || (running && !explicitly))) {
     return errorf(ErrorKind::kConflict, "container {} is not connected to network {}", row.id, n.name);
   }
-  all.erase(it);
-  const RunState state = read_state(paths_, row.id);
-  if (state.status == Status::kRunning || state.status == Status::kPaused) {
-    TRY(disconnect_running(row, n, state.pid));
-  }
+  if (joined) TRY(disconnect_running(row, n, state.pid));
   config.networks = std::move(all);
   if (config.network == n.name) config.network = config.networks.empty() ? "bridge" : config.networks.front().network;
   config.ip.clear();

@@ -147,8 +147,11 @@ def test_connect_and_disconnect_while_it_runs(hull, network, run):
     assert "is not connected to network back" in fails(hull, "network", "disconnect", "back", "web")
     hull.hull("network", "disconnect", "front", "web")
     assert networks_of(hull, web) == {}
+    assert "is not connected to network bridge" in fails(hull, "network", "disconnect", "bridge", "web")
     hull.hull("network", "connect", "front", "web")
     assert ask(hull, run("--network", "front"), "web")
+    hull.hull("network", "connect", "bridge", "web")
+    assert sorted(networks_of(hull, web)) == ["bridge", "front"]
     none = run("--network", "none")
     assert "private (none) mode" in fails(hull, "network", "connect", "back", none)
 
