@@ -234,3 +234,27 @@ def test_what_a_kill_leaves_is_mended(hull, network, run):
     again = run("--network", "k", "--ip", "10.68.0.5")
     assert networks_of(hull, again)["k"]["IPAddress"] == "10.68.0.5"
     hull.hull("system", "check", "--repair")
+
+
+def test_a_killed_connect_or_disconnect_is_taken_up(hull, network, run):
+    """Killed at many points, the next command of either kind gets on with what is there."""
+    network("base", "--subnet", "10.69.0.0/24")
+    network("extra", "--subnet", "10.70.0.0/24")
+    web = run("--network", "base", command=SERVER)
+    client = run("--network", "extra")
+    for step in range(24):
+        action = ("connect", "disconnect")[step % 2]
+        started = hull.start("network", action, "extra", web, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        try:
+            started.wait(timeout=0.002 * step)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+        hull.hull("network", "connect", "extra", web, check=False)
+        assert ask(hull, client, networks_of(hull, web)["extra"]["IPAddress"]), f"connected, step {step}"
+        hull.hull("network", "disconnect", "extra", web)
+        assert list(networks_of(hull, web)) == ["base"], f"disconnected, step {step}"
+        assert "eth1" not in hull.hull("exec", web, "ip", "-o", "link").stdout
+    hull.hull("rm", "-f", client, web)
+    assert hull.hull("network", "rm", "extra").stdout == "extra\n"
