@@ -121,6 +121,9 @@ Result<std::vector<std::string>> EngineImpl::update(std::string_view ref, const 
     TRY(driver(row.isolation).update(row.id, resources).context(fmt::format("Cannot update container {}", row.name)));
   }
   TRY(names->set_config(row.id, to_json(config)));
+  if (running && request.restart) {
+    warnings.emplace_back("The restart policy of a running container changes with its next start.");
+  }
   emit_workload(row, "update");
   return warnings;
 }

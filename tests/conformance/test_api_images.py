@@ -169,11 +169,11 @@ def test_volumes(api, docker):
     assert "cargo" in docker("volume", "ls", "-q", "--filter", "label=app=db").stdout
     assert json.loads(docker("volume", "inspect", "cargo").stdout)[0]["Labels"] == {"app": "db"}
     assert docker("volume", "inspect", "nothing", check=False).returncode == 1
-    docker("volume", "create")
-    assert "Total reclaimed space" in docker("volume", "prune", "-f").stdout
     assert docker("volume", "rm", "cargo").stdout.strip() == "cargo"
     assert docker("volume", "rm", "cargo", check=False).returncode == 1
     assert docker("volume", "rm", "-f", "cargo").returncode == 0
+    docker("volume", "create")
+    assert "Total reclaimed space" in docker("volume", "prune", "-f").stdout  # clients before 1.42 mean named ones too
 
 
 def test_cp(api, docker, box, tmp_path):

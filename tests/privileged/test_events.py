@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support import images
+from support.instance import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +103,13 @@ def test_a_monitor_that_was_killed(hull):
     identifier = hull.hull("inspect", "orphan", "--format", "{{.Id}}").stdout.strip()
     [monitor] = [pid for pid, words in hull.processes().items() if "hull-monitor" in words and identifier in words]
     os.kill(monitor, signal.SIGKILL)
-    hull.hull("ps", "-a")
-    events = record(hull, "container=orphan")
+
+    def told():
+        hull.hull("ps", "-a")
+        events = record(hull, "container=orphan")
+        return events if "die" in actions(events) else None
+
+    events = wait_until(told, "the end to be told")
     assert actions(events) == ["create", "start", "die"]
     assert events[-1]["Actor"]["Attributes"]["exitCode"] == "137"
     hull.hull("rm", "-f", "orphan")
