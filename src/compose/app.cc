@@ -143,6 +143,12 @@ int compose_main(cli::Context& context, std::span<const std::string_view> words)
   const std::string_view path[] = {group_name, rest[0]};
   const cli::Found found = cli::find_command(path);
   if (found.command == nullptr || found.words != 2 || found.command->program != "hull-compose") {
+    constexpr std::string_view kLater[] = {"alpha",  "attach",  "bridge", "build",   "commit",
+                                           "export", "publish", "push",   "volumes", "watch"};
+    if (group_name == "compose" && std::find(std::begin(kLater), std::end(kLater), rest[0]) != std::end(kLater)) {
+      context.err.print("hull: 'compose {}' is not in this version of Hull\n", rest[0]);
+      return 1;
+    }
     const std::string near = cli::nearest_command(rest[0], group_name);
     context.err.print("hull: unknown command: hull {} {:.60}{}\n", group_name, rest[0],
                       near.empty() ? "" : fmt::format(" (did you mean 'hull {}'?)", near));

@@ -28,6 +28,7 @@ class UpPlanner {
     TRY_ASSIGN(auto settings, engine::Settings::load());
     TRY_ASSIGN(const sys::FileLock lock, lock_project(settings, model_.project->name));
     data_root_ = settings.data_root;
+    TRY(check());
     TRY(pull_images(app_, model_, selected_, {options_.pull, options_.quiet_pull, false}));
     {
       // Closed before processes are forked.
@@ -54,6 +55,18 @@ class UpPlanner {
     return {};
   }
 
+  /// Everything that can be wrong in a file is told before anything is changed.
+  Result<void> check() const {
+    ServiceRequest request;
+    request.container_of = [](const std::string& other) -> Result<std::string> { return other; };
+    for (const std::string& name : selected_) {
+      const Service& service = *model_.find(name);
+      TRY_ASSIGN(const auto files, service_files(model_, service, data_root_, false));
+      TRY(make_config(model_, service, request, files));
+    }
+    return {};
+  }
+
   int replicas_of(const Service& service) const {
     const auto asked = options_.scale.find(service.name);
     return asked != options_.scale.end() ? asked->second : service.replicas;
@@ -68,10 +81,6 @@ class UpPlanner {
       auto image = engine.images().find(service.image);
       if (!image.ok()) return std::move(image).error().context(fmt::format("services.{}", name));
       image_ids_[name] = image->id.str();
-      // Everything that can be wrong is told before anything is changed.
-      ServiceRequest request;
-      request.container_of = [](const std::string& other) -> Result<std::string> { return other; };
-      TRY(make_config(model_, service, request, files_[name]));
     }
     return {};
   }
@@ -261,6 +270,7 @@ class UpPlanner {
     config.labels.insert_or_assign(std::string(kLabelImage), image_ids_.at(service.name));
     if (plan.old) TRY(replace_old(*engine, plan, config));
     TRY_ASSIGN(const engine::Engine::Created created, engine->create(config, engine::PullPolicy::kNever));
+    if (plan.old) TRY(engine->remove(plan.old->id, true, options_.renew_volumes));
     if (!options_.start) return std::string(plan.old ? "Recreated" : "Created");
     TRY(start(*engine, created.id, service));
     return std::string(plan.old ? "Recreated" : "Started");
@@ -316,7 +326,10 @@ class UpPlanner {
       TRY(run_hooks(engine, plan.old->id, plan.service->pre_stop));
       TRY(engine.stop(plan.old->id, options_.timeout_s, {}));
     }
-    return engine.remove(plan.old->id, true, options_.renew_volumes);
+    // Removed once the new one is there: until then it knows the anonymous volumes.
+    const std::string aside = fmt::format("{}_{}", plan.old->id.substr(0, 12), config.name);
+    if (plan.old->name == aside) return {};
+    return engine.rename(plan.old->id, aside);
   }
 
   static Result<void> start(engine::Engine& engine, const std::string& id, const Service& service) {

@@ -202,7 +202,7 @@ class PodPlanner {
     config.stop_signal = "SIGKILL";
     config.attach_stdout = config.attach_stderr = false;
     config.labels.insert_or_assign(std::string(kLabelRole), "infra");
-    config.restart.name = "always";
+    config.restart.name = spec_.text_of("restartPolicy") == "Never" ? "no" : "always";
     if (is_on(spec_.value("hostIPC"))) config.ipc_mode = "host";
     if (config.ipc_mode.empty()) config.ipc_mode = "shareable";
     if (is_on(spec_.value("hostPID"))) config.pid_mode = "host";

@@ -38,7 +38,14 @@ std::string own_program() {
   if (const char* given = std::getenv("HULL_PROGRAM")) return given;  // tests, where the caller is not hull
   char path[4096];
   const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
-  return {path, length > 0 ? static_cast<size_t>(length) : 0};
+  std::string program(path, length > 0 ? static_cast<size_t>(length) : 0);
+  // Another of Hull's programs: hull is beside it, or in bin when this one is in libexec/hull.
+  const size_t slash = program.rfind('/');
+  if (slash == std::string::npos || program.substr(slash) == "/hull") return program;
+  for (const char* other : {"/hull", "/../../bin/hull"}) {
+    if (std::string found = program.substr(0, slash) + other; ::access(found.c_str(), X_OK) == 0) return found;
+  }
+  return program;
 }
 
 uint64_t tree_size(const std::string& folder) {

@@ -183,7 +183,7 @@ def test_lifecycle_of_services(project):
     assert set(app.states().values()) == {"exited"}
     app.compose("rm", "-f", "a")
     assert sorted(app.states()) == ["demo-b-1"]
-    assert app.compose("images").stdout.count("test") == 1
+    assert [line.split()[:3] for line in app.compose("images").stdout.splitlines()[1:]] == [["demo-b-1", "test", "latest"]]
     app.compose("up", "-d")
     assert "sleep 1000" in app.compose("top").stdout
     app.compose("stop", "-t", "0")

@@ -143,7 +143,7 @@ def test_what_is_generated_can_be_played(hull, tmp_path):
     ("apiVersion: v1\nkind: Secret\nmetadata: {name: x}\ndata: {a: '!'}\n", "not base64"),
     ("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\ndata: {../a: b}\n", "can't be the name of a file"),
     ("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: [{name: a, image: test}], volumes: [{name: c, configMap: {name: gone}}]}\n", "there is no ConfigMap \"gone\""),
-    ("- [\n", "not valid YAML"),
+    ("a: [\n", "not valid YAML"),
 ])
 def test_wrong_files_change_nothing(hull, tmp_path, text, message):
     path = tmp_path / "wrong.yaml"
