@@ -11,6 +11,7 @@ import time
 import floor
 import images
 import machines
+import services
 import throughput
 from images import bundles
 from measure import Case, measure, memory_available, private_memory, processes_named
@@ -370,4 +371,4 @@ def programs(setting):
 
 ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs, "compose": compose,
        "vm": machines.vm,
-       "throughput": throughput.throughput}
+       "throughput": throughput.throughput, "services": services.services}

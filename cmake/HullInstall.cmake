@@ -17,6 +17,8 @@ if(TARGET hull AND TARGET hull-images)
   # Not below the prefix: /etc/hull is where Hull looks.
   install(FILES ${CMAKE_SOURCE_DIR}/docs/hull.toml DESTINATION /etc/hull)
 
+  install(FILES ${CMAKE_SOURCE_DIR}/docs/systemd/hull.service DESTINATION lib/systemd/system)
+
   # The flag table of the command line writes its own completions and man pages.
   set(generated ${CMAKE_BINARY_DIR}/share)
   set(bash_completion ${generated}/bash-completion/completions/hull)
@@ -59,6 +61,8 @@ set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
 # hull.toml is the administrator's: dpkg keeps changes to it.
 file(WRITE ${CMAKE_BINARY_DIR}/conffiles "/etc/hull/hull.toml\n")
-set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_BINARY_DIR}/conffiles)
+# hull.service is enabled as Debian's services are; an administrator's decision stays.
+set(CPACK_DEBIAN_PACKAGE_CONTROL_EXTRA ${CMAKE_BINARY_DIR}/conffiles ${CMAKE_SOURCE_DIR}/cmake/deb/postinst
+  ${CMAKE_SOURCE_DIR}/cmake/deb/prerm)
 set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 include(CPack)

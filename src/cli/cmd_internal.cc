@@ -1,5 +1,12 @@
 // help, and what Hull's own programs, shells and packages call: internal cleanup, complete, completion, man.
+#include <linux/close_range.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <limits>
+
 #include "base/error_format.h"
+#include "base/units.h"
 #include "cli/commands.h"
 #include "cli/complete.h"
 #include "sys/file.h"
@@ -28,6 +35,26 @@ Result<int> help_main(Context& context, const Parsed& parsed) {
 Result<int> cleanup_main(Context& context, const Parsed& parsed) {
   TRY_ASSIGN(engine::Engine * engine, context.engine());
   TRY(engine->cleanup(parsed.arguments[0]));
+  return 0;
+}
+
+/// The descriptor of the monitor's lock comes with the program and goes with it, not with what it starts.
+void keep_descriptors_back() { ::syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC); }
+
+Result<int> restart_main(Context& context, const Parsed& parsed) {
+  keep_descriptors_back();
+  std::optional<int64_t> started_ns;
+  if (parsed.arguments.size() > 1) {
+    TRY_ASSIGN(started_ns, parse_int(parsed.arguments[1], 0, std::numeric_limits<int64_t>::max()));
+  }
+  TRY_ASSIGN(engine::Engine * engine, context.engine());
+  TRY(engine->restart_after_exit(parsed.arguments[0], started_ns));
+  return 0;
+}
+
+Result<int> health_main(Context& context, const Parsed& parsed) {
+  TRY_ASSIGN(engine::Engine * engine, context.engine());
+  TRY(engine->health_changed(parsed.arguments[0], parsed.arguments[1]));
   return 0;
 }
 
@@ -76,6 +103,22 @@ constinit const Command kInternalCleanup = {.path = "internal cleanup",
                                             .most = 1,
                                             .section = Section::kInternal,
                                             .run = cleanup_main};
+
+constinit const Command kInternalRestart = {.path = "internal restart",
+                                            .arguments = "ID [STARTED]",
+                                            .summary = "Start a workload again that ended, as its policy says",
+                                            .least = 1,
+                                            .most = 2,
+                                            .section = Section::kInternal,
+                                            .run = restart_main};
+
+constinit const Command kInternalHealth = {.path = "internal health",
+                                           .arguments = "ID STATUS",
+                                           .summary = "Take note of a workload's health",
+                                           .least = 2,
+                                           .most = 2,
+                                           .section = Section::kInternal,
+                                           .run = health_main};
 
 constinit const Command kInternalComplete = {.path = "internal complete",
                                              .arguments = "[WORD...]",

@@ -38,6 +38,8 @@ constexpr const Command* kCommands[] = {
     &kCreate,
     &kDiff,
     &kExport,
+    &kGenerateQuadlet,
+    &kGenerateSystemd,
     &kInspect,
     &kKill,
     &kPause,
@@ -92,6 +94,8 @@ constexpr const Command* kCommands[] = {
     &kContextRemove,
     &kContextShow,
     &kContextUse,
+    &kSystemStartAll,
+    &kSystemStopAll,
     // Virtual machines
     &kVmKernelInstall,
     &kVmKernelList,
@@ -132,11 +136,14 @@ constexpr const Command* kCommands[] = {
     &kInternalCleanup,
     &kInternalComplete,
     &kInternalCompletion,
+    &kInternalHealth,
     &kInternalMan,
+    &kInternalRestart,
 };
 
 const CommandGroup kGroups[] = {
     {"container", "Manage workloads"},
+    {"generate", "Make unit files of workloads"},
     {"image", "Manage images"},
     {"network", "Manage networks"},
     {"system", "Manage Hull as a whole"},

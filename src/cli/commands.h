@@ -25,7 +25,13 @@ extern const Command kVmKernelInstall, kVmKernelList, kVmKernelRemove, kVmKernel
 extern const Command kContextCreate, kContextInspect, kContextList, kContextRemove, kContextShow, kContextUse;
 // cmd_dashboard.cc, cmd_system.cc, cmd_internal.cc
 extern const Command kDashboard;
+// cmd_services.cc
+extern const Command kSystemStartAll, kSystemStopAll;
+// cmd_generate.cc
+extern const Command kGenerateSystemd, kGenerateQuadlet;
+
 extern const Command kVersion, kInfo, kDoctor, kSystemCheck, kSystemDf, kSystemPrune;
-extern const Command kHelp, kInternalCleanup, kInternalComplete, kInternalCompletion, kInternalMan;
+extern const Command kHelp, kInternalCleanup, kInternalRestart, kInternalHealth, kInternalComplete, kInternalCompletion,
+    kInternalMan;
 
 }  // namespace hull::cli

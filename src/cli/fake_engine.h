@@ -110,6 +110,31 @@ class FakeEngine : public engine::Engine {
   Result<void> remove(std::string_view ref, bool force, bool with_volumes) override {
     return act(ref, fmt::format("remove {} {} {}", ref, force, with_volumes));
   }
+  Result<void> restart_after_exit(std::string_view id, std::optional<int64_t> started) override {
+    return act(id, fmt::format("restart_after_exit {} {}", id, started ? std::to_string(*started) : "-"));
+  }
+  Result<void> health_changed(std::string_view id, std::string_view status) override {
+    return act(id, fmt::format("health_changed {} {}", id, status));
+  }
+  Result<int> start_all(bool pretend, const ServiceSink& sink) override {
+    calls.push_back(fmt::format("start_all {}", pretend));
+    int failures = 0;
+    for (const ServiceStep& step : steps) {
+      sink(step);
+      failures += step.done ? 0 : 1;
+    }
+    return failures;
+  }
+  Result<int> stop_all(std::optional<int> timeout, const ServiceSink& sink) override {
+    calls.push_back(fmt::format("stop_all {}", timeout ? std::to_string(*timeout) : "-"));
+    int failures = 0;
+    for (const ServiceStep& step : steps) {
+      sink(step);
+      failures += step.done ? 0 : 1;
+    }
+    return failures;
+  }
+  std::vector<ServiceStep> steps;
   Result<void> cleanup(std::string_view id) override { return act(id, fmt::format("cleanup {}", id)); }
   Result<void> resize(std::string_view ref, oci::Box size) override {
     calls.push_back(fmt::format("resize {} {}x{}", ref, size.width, size.height));

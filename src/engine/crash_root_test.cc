@@ -74,6 +74,37 @@ TEST_F(Crash, AMonitorKilledWithRmIsRemovedByTheNextList) {
   EXPECT_EQ(leftovers(), "");
 }
 
+TEST_F(Crash, RemovedWhileTheMonitorOfAKilledStartIsAtWork) {
+  // A runtime that takes its time; who starts is killed meanwhile, and an engine that has looked for cut-off changes
+  // before (a server, or one that met the change while a child still held it) removes the workload.
+  const std::string slow = root_ + "/slow-runtime";
+  ASSERT_TRUE(
+      sys::replace_file(slow, "#!/bin/sh\nsleep 0.7\nexec " HULL_BUILD_DIR "/bin/hull-oci \"$@\"\n", 0755).ok());
+  const std::string config = root_ + "/slow.toml";
+  ASSERT_TRUE(
+      sys::replace_file(config, "runtime = \"" + slow + "\"\ncgroup_parent = \"" + settings_.cgroup_parent + "\"\n")
+          .ok());
+  auto created = engine_->create(config_of({"sleep", "1000"}), PullPolicy::kNever);
+  ASSERT_TRUE(created.ok());
+  ::setenv("HULL_CONFIG", config.c_str(), 1);
+  SpawnRequest request;
+  request.argv = {HULL_BUILD_DIR "/bin/hull", "start", created->id};
+  auto child = spawn(request);
+  ::setenv("HULL_CONFIG", "/dev/null", 1);
+  ASSERT_TRUE(child.ok()) << child.error().message();
+  for (int i = 0; i < 500 && monitor_of(created->id) == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  ASSERT_NE(monitor_of(created->id), 0);
+  ::kill(child->pid, SIGKILL);
+  ::waitpid(child->pid, nullptr, 0);
+  const auto removed = engine_->remove(created->id, true, true);
+  EXPECT_TRUE(removed.ok()) << removed.error().message();
+  for (int i = 0; i < 500 && !processes_with(created->id).empty(); ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(leftovers(), "");
+}
+
 TEST_F(Crash, AForegroundCommandKilledAtAnyPointLeavesNothing) {
   // The same command, killed a little later each time, until it gets through.
   const std::string program = HULL_BUILD_DIR "/bin/hull";

@@ -59,22 +59,6 @@ std::string random_name() {
   return fmt::format("{}_{}", kFirst[number(0) % kFirst.size()], kSecond[number(4) % kSecond.size()]);
 }
 
-/// What is understood and does not act yet is refused.
-Result<void> check_services(const Config& config) {
-  if (config.restart.restarts()) {
-    return errorf(ErrorKind::kUnsupported, "--restart {}: restart policies come with a later release",
-                  config.restart.name);
-  }
-  if (config.has_health_check() || !config.health_on_failure.empty()) {
-    return errorf(ErrorKind::kUnsupported, "--health-cmd: health checks come with a later release");
-  }
-  TRY_ASSIGN(const LogConfig log, log_config(config, {}));
-  if (log.driver == LogDriver::kLocal || log.driver == LogDriver::kJournald || log.compress || !log.blocking) {
-    return errorf(ErrorKind::kUnsupported, "--log-driver {}: this comes with a later release", config.log_driver);
-  }
-  return {};
-}
-
 }  // namespace
 
 Result<void> EngineImpl::pull_image(const std::string& reference, const Config& config) {
@@ -167,8 +151,8 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   timings_.clear();
   Config config = asked;
   if (config.runtime == "hull-oci-vm") config.isolation = Isolation::kVm;
+  if (config.log_driver.empty()) config.log_driver = settings_.log_driver;
   TRY(validate(config));
-  TRY(check_services(config));
   Created created;
   if (config.isolation == Isolation::kVm) TRY(check_vm_host(config, &created.notices));
   TRY_ASSIGN(Index* const names, index());

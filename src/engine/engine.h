@@ -34,8 +34,10 @@ struct Settings {
   std::string default_registry = "docker.io";
   std::string bridge_name, bridge_subnet, bridge_subnet6;
   int bridge_mtu = 0;
+  std::string log_driver = "json-file";
   int64_t log_max_size = -1;
   int log_max_files = 1;
+  std::string journal_socket = "/run/systemd/journal/socket";
   /// Virtual machines (section [vm]): what a workload gets that does not say otherwise.
   std::string vm_runtime;  // path of hull-oci-vm
   int64_t vm_memory = 1 << 30;
@@ -49,6 +51,10 @@ struct Settings {
 /// kRestarting: it ended, and its monitor starts it again after a while (restart policy).
 enum class Status { kCreated, kRunning, kPaused, kRestarting, kExited, kDead, kRemoving };
 std::string_view to_string(Status status);
+/// Runs, or will by itself in a moment: has to be stopped before it can be removed.
+constexpr bool is_live(Status status) {
+  return status == Status::kRunning || status == Status::kPaused || status == Status::kRestarting;
+}
 
 struct PublishedPort {
   std::string host_ip;
@@ -64,6 +70,7 @@ struct WorkloadSummary {
   TimePoint created;
   Status status = Status::kCreated;
   std::string status_text;  // "Up 3 minutes", "Exited (0) 2 hours ago"
+  std::string health;       // "" without health checks, starting, healthy, unhealthy
   Isolation isolation = Isolation::kContainer;
   std::vector<PublishedPort> ports;
   std::map<std::string, std::string> labels;
@@ -193,6 +200,24 @@ class Engine {
   /// What has to be done after a workload ended: network, run folder, exit record, --rm. Idempotent; the monitor
   /// executes `hull internal cleanup ID` for it when no command that waits has promised to.
   virtual Result<void> cleanup(std::string_view id) = 0;
+  /// Starts a workload again whose policy says so. `started_ns` names the run that ended; one that was stopped, removed
+  /// or started meanwhile is left alone. Absent: whatever its last run was (its monitor was killed). The monitor
+  /// executes `hull internal restart ID STARTED` for it.
+  virtual Result<void> restart_after_exit(std::string_view id, std::optional<int64_t> started_ns) = 0;
+  /// The monitor's word that the health is another now: tells the event, and does what is to be done about an unhealthy
+  /// workload (--health-on-failure).
+  virtual Result<void> health_changed(std::string_view id, std::string_view status) = 0;
+  struct ServiceStep {
+    std::string id, name;
+    bool done = false;    // false: left alone, or it failed
+    std::string problem;  // why it failed
+  };
+  using ServiceSink = std::function<void(const ServiceStep& step)>;
+  /// What should run after a boot, in the order of their dependencies: policy always, unless-stopped when nobody had
+  /// stopped it, on-failure when it ran as the host went down. `pretend` only tells. The number of failures.
+  virtual Result<int> start_all(bool pretend, const ServiceSink& sink) = 0;
+  /// Stops everything that runs, the other way round; start_all will start it again.
+  virtual Result<int> stop_all(std::optional<int> timeout_s, const ServiceSink& sink) = 0;
   virtual Result<void> resize(std::string_view ref, oci::Box size) = 0;
   /// condition: "not-running" (default), "next-exit", "removed".
   virtual Result<ExitInfo> wait(std::string_view ref, std::string_view condition) = 0;

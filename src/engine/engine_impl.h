@@ -10,9 +10,11 @@
 #include <vector>
 
 #include "engine/change.h"
+#include "engine/dependencies.h"
 #include "engine/engine.h"
 #include "engine/index.h"
 #include "engine/isolation.h"
+#include "engine/log_config.h"
 #include "engine/monitor_client.h"
 #include "engine/paths.h"
 #include "engine/spec.h"
@@ -43,6 +45,10 @@ class EngineImpl : public Engine {
   Result<void> unpause(std::string_view ref) override;
   Result<void> remove(std::string_view ref, bool force, bool volumes) override;
   Result<void> cleanup(std::string_view id) override;
+  Result<void> restart_after_exit(std::string_view id, std::optional<int64_t> started_ns) override;
+  Result<void> health_changed(std::string_view id, std::string_view status) override;
+  Result<int> start_all(bool pretend, const ServiceSink& sink) override;
+  Result<int> stop_all(std::optional<int> timeout_s, const ServiceSink& sink) override;
   Result<void> resize(std::string_view ref, oci::Box size) override;
   Result<ExitInfo> wait(std::string_view ref, std::string_view condition) override;
   Result<std::vector<WorkloadSummary>> list(const ListFilter& filter) override;
@@ -127,7 +133,7 @@ class EngineImpl : public Engine {
     bool private_network = false;           // needs its loopback brought up
   };
   Result<std::optional<Attachment>> start_locked(const Change& change, const WorkloadRow& row, bool attach_output,
-                                                 bool attach_input);
+                                                 bool attach_input, const std::optional<RestartRecord>& again = {});
   Result<void> prepare_namespaces(const WorkloadRow& row, const Config& config, Prepared* prepared);
   Result<void> prepare_network_files(const WorkloadRow& row, const Config& config, Prepared* prepared);
   Result<void> prepare_root(const WorkloadRow& row, const Config& config, const store::Image& image,
@@ -166,13 +172,40 @@ class EngineImpl : public Engine {
   // stop.cc
   Result<void> cleanup_locked(const Change& change, const WorkloadRow& row);
   Result<void> remove_locked(const Change& change, const WorkloadRow& row, bool volumes);
-  Result<void> end_run(const WorkloadRow& row, const std::optional<int>& grace_s, int signal, bool* removed);
+  Result<void> end_run(const WorkloadRow& row, const std::optional<int>& grace_s, int signal, bool for_good,
+                       bool* removed);
+  Result<void> end_process(const WorkloadRow& row, const RunState& state, const std::optional<int>& grace_s,
+                           int signal);
+  Result<void> stop_run(const WorkloadRow& row, std::optional<int> timeout_s, std::string_view signal, bool for_good);
+  static Result<Config> config_of(Index& index, std::string_view id);
   Result<ExitInfo> finish_wait(const WorkloadRow& row, std::optional<ExitRecord> record, int control);
+
+  // services.cc
+  /// What the monitor has to know: policy, health check, log.
+  Result<void> add_service_options(const WorkloadRow& row, const Config& config, const oci::Spec& spec,
+                                   const std::optional<RestartRecord>& again, std::vector<std::string>* args) const;
+  /// The last health record outlives the run.
+  void keep_health(const std::string& id) const;
+  /// After the clean-up of a run whose monitor was killed: has it started again, when its policy says so.
+  void revive(const WorkloadRow& row, const RunState& lost);
+  Result<void> add_log_options(const WorkloadRow& row, const Config& config, std::vector<std::string>* args) const;
+  Result<void> restart_failed(const WorkloadRow& row, const Error& error);
+  struct Service {
+    WorkloadRow row;
+    Config config;
+    std::vector<DependencyWait> waits;
+  };
+  /// All workloads, each after those that it needs.
+  Result<std::vector<Service>> services();
+  bool should_run(const WorkloadRow& row, const Config& config, const RunState& state) const;
+  LogDefaults log_defaults() const { return {settings_.log_driver, settings_.log_max_size, settings_.log_max_files}; }
+  std::string log_path(const std::string& id, LogDriver driver) const;
 
   // repair.cc
   void sweep_changes(Index& index);
   /// Control groups that a killed runtime made and did not put on record, with whatever is in them.
   void remove_stray_cgroups(Index& index, const std::string& id);
+  Result<bool> end_cut_start(const WorkloadRow& row);
   Result<void> repair_locked(const Change& change, Index& index);
   /// The state of a workload; one whose monitor was killed is cleaned up first.
   Result<RunState> settled_state(const WorkloadRow& row);

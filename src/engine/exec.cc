@@ -75,6 +75,9 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   if (state.status == Status::kPaused) {
     return errorf(ErrorKind::kConflict, "container {} is paused, unpause the container before exec", row.name);
   }
+  if (state.status == Status::kRestarting) {
+    return errorf(ErrorKind::kConflict, "container {} is restarting, wait until the container is running", row.id);
+  }
   if (state.status != Status::kRunning) return errorf(ErrorKind::kConflict, "container {} is not running", row.id);
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string json, names->config(row.id));

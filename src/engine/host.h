@@ -15,7 +15,7 @@ namespace hull::engine {
 std::string host_cgroup_file(const Config& config, const Settings& settings, std::string_view id);
 /// Whether limits on memory plus swap can be set.
 bool host_has_swap_accounting();
-/// The path of the running program, for the monitor to call back.
+/// The path of `hull`, for the monitor to call back: this program, or the one that belongs to it.
 std::string own_program();
 std::string host_name();
 uint64_t host_memory();

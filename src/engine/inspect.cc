@@ -3,6 +3,7 @@
 #include "base/error_format.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
+#include "engine/health.h"
 #include "engine/merge.h"
 #include "oci/json_writer.h"
 #include "sys/root.h"
@@ -21,20 +22,21 @@ std::string time_text(int64_t ns) { return ns == 0 ? "0001-01-01T00:00:00Z" : fo
 
 void null_or(JsonWriter& w, std::string_view name, const std::vector<std::string>& list) { w.member(name, list); }
 
-void write_state(JsonWriter& w, const RunState& state) {
+void write_state(JsonWriter& w, const RunState& state, const std::optional<HealthRecord>& health) {
   w.object("State", [&] {
-    const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
+    const bool running = is_live(state.status);
     w.member("Status", to_string(state.status));
     w.member("Running", running);
     w.member("Paused", state.status == Status::kPaused);
-    w.member("Restarting", false);
+    w.member("Restarting", state.status == Status::kRestarting);
     w.member("OOMKilled", state.exit && state.exit->oom_killed && !running);
     w.member("Dead", state.status == Status::kDead);
     w.member("Pid", state.pid);
-    w.member("ExitCode", state.exit && !running ? state.exit->code : 0);
+    w.member("ExitCode", state.exit && state.pid == 0 ? state.exit->code : 0);
     w.member("Error", state.exit && !running ? state.exit->error : std::string());
     w.member("StartedAt", time_text(state.started_ns));
     w.member("FinishedAt", time_text(state.exit ? state.exit->finished_ns : 0));
+    if (health) write_health_record(w, *health);
   });
 }
 
@@ -206,8 +208,10 @@ Result<WorkloadDetails> EngineImpl::inspect(std::string_view ref) {
     out.error = state.exit->error;
   }
   out.bundle = paths_.workload(row.id);
-  if (c.log_driver != "none") out.log_path = out.bundle + "/" + row.id + "-json.log";
+  if (const auto log = log_config(c, log_defaults()); log.ok()) out.log_path = log_path(row.id, log->driver);
   const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
+  std::optional<HealthRecord> health;
+  if (c.has_health_check()) health = read_health_record(paths_, row.id, is_live(state.status));
   std::vector<net::Endpoint> endpoints;
   std::map<std::string, std::string> network_ids;
   const std::vector<NetworkAttachment> wanted = attachments(c);
@@ -242,14 +246,14 @@ Result<WorkloadDetails> EngineImpl::inspect(std::string_view ref) {
     w.member("Created", time_text(row.created_ns));
     w.member("Path", command.empty() ? "" : command.front());
     w.member("Args", command.empty() ? command : std::vector<std::string>(command.begin() + 1, command.end()));
-    write_state(w, state);
+    write_state(w, state, health);
     w.member("Image", row.image_id);
     w.member("ResolvConfPath", out.bundle + "/resolv.conf");
     w.member("HostnamePath", out.bundle + "/hostname");
     w.member("HostsPath", out.bundle + "/hosts");
     w.member("LogPath", out.log_path);
     w.member("Name", "/" + row.name);
-    w.member("RestartCount", 0);
+    w.member("RestartCount", restart_count(paths_, row.id));
     w.member("Driver", "overlay2");
     w.member("Platform", "linux");
     w.member("Isolation", c.isolation == Isolation::kVm ? "vm" : "container");

@@ -4,6 +4,7 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/filter.h"
+#include "engine/health.h"
 #include "engine/host.h"
 #include "engine/process.h"
 
@@ -97,6 +98,14 @@ WorkloadSummary EngineImpl::summary_of(const WorkloadRow& row, const RunState& s
   RunState shown = state;
   shown.status = out.status;
   out.status_text = status_text(shown);
+  if (state.status == Status::kRunning || state.status == Status::kPaused) {
+    out.health = read_health_status(paths_, row.id);
+    if (out.health == "starting") {
+      out.status_text += " (health: starting)";
+    } else if (!out.health.empty()) {
+      out.status_text += " (" + out.health + ")";
+    }
+  }
   if (state.status == Status::kRunning || state.status == Status::kPaused) out.ports = ports_of(row.ports);
   out.labels = labels_from_json(row.labels);
   out.mounts = lines_of(row.mounts);
@@ -139,6 +148,11 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
       return errorf(ErrorKind::kInvalid, "invalid filter 'status={}'", it->second);
     }
   }
+  for (auto [it, end] = f.equal_range("health"); it != end; ++it) {
+    if (it->second != "none" && it->second != "starting" && it->second != "healthy" && it->second != "unhealthy") {
+      return errorf(ErrorKind::kInvalid, "invalid filter 'health={}'", it->second);
+    }
+  }
   const bool every = filter.all || filter.last > 0 || f.contains("status") || f.contains("exited");
   std::vector<WorkloadSummary> out;
   for (const WorkloadRow& row : rows) {
@@ -156,7 +170,7 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
       continue;
     }
     RunState state = read_state(paths_, row.id);
-    if (state.orphaned) {
+    if (state.orphaned || state.restart_lost) {
       auto settled = settled_state(row);
       if (settled.ok()) state = *settled;
       if (settled.ok() && row.auto_remove) continue;  // it was removed
@@ -165,10 +179,11 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
       ignore_result(cleanup(row.id));
       continue;
     }
-    const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
-    if (!every && !running) continue;
+    if (!every && !is_live(state.status)) continue;
     WorkloadSummary one = summary_of(row, state);
     if (!any_value(f, "status", [&](const std::string& v) { return v == to_string(one.status); }) ||
+        !any_value(f, "health",
+                   [&](const std::string& v) { return v == (one.health.empty() ? "none" : one.health); }) ||
         !any_value(f, "exited",
                    [&](const std::string& v) {
                      return one.status == Status::kExited && std::to_string(one.exit_code) == v;
@@ -201,7 +216,7 @@ Result<store::PruneReport> EngineImpl::prune(const std::multimap<std::string, st
   TRY_ASSIGN(const std::vector<WorkloadSummary> workloads, list(all));
   store::PruneReport report;
   for (const WorkloadSummary& one : workloads) {
-    if (one.status == Status::kRunning || one.status == Status::kPaused) continue;
+    if (is_live(one.status)) continue;
     const int64_t created =
         std::chrono::duration_cast<std::chrono::nanoseconds>(one.created.time_since_epoch()).count();
     if (until_ns && created >= *until_ns) continue;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 
 #include "base/error_format.h"
 #include "base/units.h"
+#include "engine/process.h"
 #include "oci/json_reader.h"
 #include "sys/file.h"
 
@@ -44,7 +46,7 @@ Result<off_t> tail_offset(int fd, off_t size, int64_t lines, int64_t* found) {
 
 class Reader {
  public:
-  Reader(const LogOptions& options, const LogSink& sink) : options_(options), sink_(sink) {}
+  Reader(const LogOptions& options, const LogSink& sink, bool local) : options_(options), sink_(sink), local_(local) {}
 
   /// Delivers whole lines from the current offset to the end.
   Result<void> drain(int fd) {
@@ -70,7 +72,7 @@ class Reader {
  private:
   Result<void> deliver(std::string_view line) {
     LogRecord record;
-    if (!parse_log_line(line, &record)) return {};
+    if (!(local_ ? parse_local_line(line, &record) : parse_log_line(line, &record))) return {};
     if (options_.until && record.when > *options_.until) {
       past_until_ = true;
       return {};
@@ -82,6 +84,7 @@ class Reader {
 
   const LogOptions& options_;
   const LogSink& sink_;
+  bool local_;
   std::string pending_;
   bool past_until_ = false;
 };
@@ -94,6 +97,59 @@ ino_t inode_of(const std::string& path) {
 ino_t inode_of(int fd) {
   struct stat info{};
   return ::fstat(fd, &info) == 0 ? info.st_ino : 0;
+}
+
+/// What a log file begins with: its first record has a time of nanoseconds, so it names the file, compressed or not.
+std::string head_of(int fd) {
+  std::string head(200, 0);
+  const ssize_t got = ::pread(fd, head.data(), head.size(), 0);
+  head.resize(got > 0 ? static_cast<size_t>(got) : 0);
+  return head;
+}
+
+/// A compressed file, unpacked into memory: what is rotated is bounded by max-size.
+Result<UniqueFd> unpack(const LogFiles& files, const std::string& path) {
+  TRY_ASSIGN(const UniqueFd packed, sys::open(path, O_RDONLY | O_NOFOLLOW));
+  UniqueFd plain(::memfd_create("hull-log", MFD_CLOEXEC));
+  if (!plain) return errno_error("memfd_create");
+  SpawnRequest request;
+  request.argv = {files.decompress, "decompress-log"};
+  request.fds = {{0, packed.get()}, {1, plain.get()}};
+  TRY_ASSIGN(Child child, spawn(request));
+  TRY_ASSIGN(const int code, wait_for(child));
+  if (code != 0) return errorf(ErrorKind::kCorrupt, "unpack {}: {} ended with {}", path, files.decompress, code);
+  return plain;
+}
+
+/// The file of that age (0: the current one), compressed or not. kNotFound when there is none.
+Result<UniqueFd> open_file(const LogFiles& files, int age) {
+  const std::string name = age == 0 ? files.path : fmt::format("{}.{}", files.path, age);
+  auto file = sys::open(name, O_RDONLY | O_NOFOLLOW);
+  if (file.ok() || file.error().error_number() != ENOENT || age == 0 || files.decompress.empty()) return file;
+  if (!sys::exists(name + ".gz")) return file;
+  return unpack(files, name + ".gz");
+}
+
+constexpr int kMostFiles = 1000;
+
+/// The file that follows the one that `current` reads, however often was rotated meanwhile: looked for from the newest
+/// back. When `current` itself was rotated away, the oldest one there is.
+Result<UniqueFd> open_next(const LogFiles& files, int current) {
+  const ino_t inode = inode_of(current);
+  const std::string head = head_of(current);
+  UniqueFd newer;
+  for (int age = 0; age <= kMostFiles; ++age) {
+    auto file = open_file(files, age);
+    if (!file.ok()) {
+      if (file.error().error_number() != ENOENT) return std::move(file).error();
+      if (age == 0) continue;  // being made just now
+      break;
+    }
+    const bool same = inode_of(file->get()) == inode || (!head.empty() && head_of(file->get()) == head);
+    if (same) break;
+    newer = std::move(*file);
+  }
+  return newer;
 }
 
 }  // namespace
@@ -119,21 +175,39 @@ bool parse_log_line(std::string_view line, LogRecord* record) {
   return true;
 }
 
-Result<void> read_logs(const std::string& path, const LogOptions& options, const LogSink& sink,
+bool parse_local_line(std::string_view line, LogRecord* record) {
+  const size_t first = line.find(' ');
+  if (first == std::string_view::npos || line.size() < first + 10) return false;
+  const std::string_view stream = line.substr(first + 1, 6), kind = line.substr(first + 7, 3);
+  if ((stream != "stdout" && stream != "stderr") || (kind != " F " && kind != " P ")) return false;
+  const auto when = parse_rfc3339(line.substr(0, first));
+  if (!when.ok()) return false;
+  record->when = *when;
+  record->stream = stream == "stderr" ? 2 : 1;
+  record->text = std::string(line.substr(first + 10));
+  if (kind == " F ") record->text += '\n';
+  return true;
+}
+
+Result<void> read_logs(const LogFiles& names, const LogOptions& options, const LogSink& sink,
                        const std::function<bool()>& ended, int wake_fd) {
   // Opened newest first: a rotation in between makes us see a file twice at most, never miss one, and inode numbers
   // tell.
   std::vector<UniqueFd> files;
-  for (int i = 0; i <= 1000; ++i) {
-    auto file = sys::open(i == 0 ? path : fmt::format("{}.{}", path, i), O_RDONLY | O_NOFOLLOW);
+  const std::string& path = names.path;
+  for (int i = 0; i <= kMostFiles; ++i) {
+    auto file = open_file(names, i);
     if (!file.ok()) {
       if (file.error().error_number() != ENOENT) return std::move(file).error();
       if (i == 0) continue;
       break;
     }
     const ino_t inode = inode_of(file->get());
-    if (std::any_of(files.begin(), files.end(), [&](const UniqueFd& f) { return inode_of(f.get()) == inode; }))
-      continue;
+    const std::string head = head_of(file->get());
+    const auto seen = [&](const UniqueFd& f) {
+      return inode_of(f.get()) == inode || (!head.empty() && head_of(f.get()) == head);
+    };
+    if (std::any_of(files.begin(), files.end(), seen)) continue;
     files.push_back(std::move(*file));
   }
   // --tail: how much of which file, from the newest back.
@@ -157,7 +231,7 @@ Result<void> read_logs(const std::string& path, const LogOptions& options, const
       return errnof("watch {}", folder);
     }
   }
-  Reader reader(options, sink);
+  Reader reader(options, sink, names.local);
   for (size_t i = files.size(); i-- > 0;) {
     if (::lseek(files[i].get(), starts[i], SEEK_SET) < 0) return errno_error("seek in the log");
     reader.new_file();
@@ -172,13 +246,19 @@ Result<void> read_logs(const std::string& path, const LogOptions& options, const
     const bool last = ended();
     if (current) TRY(reader.drain(current.get()));
     if (reader.past_until()) return {};
-    // Rotated: what is left of the old file first, then the new one.
-    if (!current || inode_of(path) != inode_of(current.get())) {
+    // Rotated: what is left of the old file first, then the one that followed it.
+    if (!current) {
       auto next = sys::open(path, O_RDONLY | O_NOFOLLOW);
       if (next.ok()) {
-        if (current) TRY(reader.drain(current.get()));
-        reader.new_file();
         current = std::move(*next);
+        continue;
+      }
+    } else if (const ino_t newest = inode_of(path); newest != 0 && newest != inode_of(current.get())) {
+      TRY_ASSIGN(UniqueFd next, open_next(names, current.get()));
+      if (next) {
+        TRY(reader.drain(current.get()));
+        reader.new_file();
+        current = std::move(next);
         continue;
       }
     }

@@ -2,6 +2,7 @@
 
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
+#include "engine/journal_reader.h"
 #include "engine/log_reader.h"
 
 namespace hull::engine {
@@ -11,10 +12,10 @@ Result<void> EngineImpl::logs(std::string_view ref, const LogOptions& options, c
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string json, names->config(row.id));
   TRY_ASSIGN(const Config config, parse_config(json));
-  if (config.log_driver == "none") {
+  TRY_ASSIGN(const LogConfig log, log_config(config, log_defaults()));
+  if (log.driver == LogDriver::kNone) {
     return errorf(ErrorKind::kUnsupported, "configured logging driver does not support reading: --log-driver none");
   }
-  const std::string path = paths_.workload(row.id) + "/" + row.id + "-json.log";
   UniqueFd control;
   if (options.follow) {
     const RunState state = read_state(paths_, row.id);
@@ -33,7 +34,11 @@ Result<void> EngineImpl::logs(std::string_view ref, const LogOptions& options, c
     }
     return gone;
   };
-  return read_logs(path, options, sink, ended, control.get());
+  if (log.driver == LogDriver::kJournald)
+    return read_journal(row.id, settings_.journal_socket, options, sink, ended, control.get());
+  const LogFiles files{log_path(row.id, log.driver), log.driver == LogDriver::kLocal,
+                       settings_.libexec + "/hull-images"};
+  return read_logs(files, options, sink, ended, control.get());
 }
 
 }  // namespace hull::engine

@@ -157,7 +157,8 @@ Result<std::optional<ExitRecord>> await_exit(int control) {
     ExitRecord record;
     record.code = message->a;
     record.signal = message->b;
-    record.oom_killed = (message->flags & 1) != 0;
+    record.oom_killed = (message->flags & monitor::kExitedForMemory) != 0;
+    record.restarts = (message->flags & monitor::kExitedRestarts) != 0;
     record.finished_ns = message->time_ns;
     return std::optional<ExitRecord>(record);
   }

@@ -3,6 +3,8 @@
 #include <unistd.h>
 
 #include "base/units.h"
+#include "engine/journal_reader.h"
+#include "engine/log_config.h"
 #include "engine/log_reader.h"
 #include "engine/monitor/log_writer.h"
 #include "sys/file.h"
@@ -21,10 +23,19 @@ class LogTest : public ::testing::Test {
   }
   void TearDown() override { ignore_result(sys::remove_tree(folder_)); }
 
+  int open(int64_t max_size, int max_files, monitor::LogFormat format = monitor::LogFormat::kJson) {
+    monitor::LogTarget target;
+    target.dir_fd = dir_.get();
+    target.name = "log";
+    target.format = format;
+    target.max_size = max_size;
+    target.max_files = max_files;
+    return writer_->open(target);
+  }
   std::string read(LogOptions options = {}) {
     std::string text;
     const auto done = read_logs(
-        folder_ + "/log", options,
+        LogFiles{folder_ + "/log", local_, {}}, options,
         [&](int, TimePoint, std::string_view line) -> Result<void> {
           text += line;
           return {};
@@ -38,12 +49,13 @@ class LogTest : public ::testing::Test {
   }
 
   std::string folder_;
+  bool local_ = false;
   UniqueFd dir_;
   std::unique_ptr<monitor::LogWriter> writer_;
 };
 
 TEST_F(LogTest, WritesDockersFormat) {
-  ASSERT_EQ(writer_->open(dir_.get(), "log", -1, 1), 0);
+  ASSERT_EQ(open(-1, 1), 0);
   say("a \"quoted\"\tline\\\n<half");
   say(" line>\n", 1);
   say("err\x01\xff\xe2\x82\xac\n", 2, 1'700'000'000'120'000'000);
@@ -58,7 +70,7 @@ TEST_F(LogTest, WritesDockersFormat) {
 }
 
 TEST_F(LogTest, SplitsLongLinesBetweenCharacters) {
-  ASSERT_EQ(writer_->open(dir_.get(), "log", -1, 1), 0);
+  ASSERT_EQ(open(-1, 1), 0);
   std::string line;
   while (line.size() < 100'000) line += "\xe2\x82\xac";
   for (size_t at = 0; at < line.size(); at += 777) say(std::string_view(line).substr(at, 777));
@@ -68,7 +80,7 @@ TEST_F(LogTest, SplitsLongLinesBetweenCharacters) {
 }
 
 TEST_F(LogTest, RotatesWithoutLosingALine) {
-  ASSERT_EQ(writer_->open(dir_.get(), "log", 2000, 4), 0);
+  ASSERT_EQ(open(2000, 4), 0);
   std::string all;
   for (int i = 0; i < 60; ++i) {
     const std::string line = "line " + std::to_string(i) + "\n";
@@ -90,14 +102,14 @@ TEST_F(LogTest, RotatesWithoutLosingALine) {
 }
 
 TEST_F(LogTest, OneFileStartsAnew) {
-  ASSERT_EQ(writer_->open(dir_.get(), "log", 500, 1), 0);
+  ASSERT_EQ(open(500, 1), 0);
   for (int i = 0; i < 20; ++i) say("line " + std::to_string(i) + "\n");
   EXPECT_FALSE(sys::exists(folder_ + "/log.1"));
   EXPECT_TRUE(read().ends_with("line 19\n"));
 }
 
 TEST_F(LogTest, ChoosesByTimeAndStream) {
-  ASSERT_EQ(writer_->open(dir_.get(), "log", -1, 1), 0);
+  ASSERT_EQ(open(-1, 1), 0);
   for (int i = 0; i < 5; ++i) say("t" + std::to_string(i) + "\n", i % 2 + 1, i * 1'000'000'000LL);
   LogOptions options;
   options.since = TimePoint(std::chrono::seconds(1));
@@ -114,6 +126,98 @@ TEST_F(LogTest, SkipsALineThatACrashCut) {
                                 "\"2023-11-14T22:13:20Z\"}\n{\"log\":\"tail")
                   .ok());
   EXPECT_EQ(read(), "whole\nafter\n");
+}
+
+TEST_F(LogTest, LocalIsCompactAndKeepsBytes) {
+  local_ = true;
+  ASSERT_EQ(open(-1, 1, monitor::LogFormat::kLocal), 0);
+  say("a \"b\"\t\xff\n");
+  say("err\n", 2, 1'700'000'000'120'000'000);
+  say("part");
+  writer_->finish(1, 5);
+  EXPECT_EQ(*sys::read_file(folder_ + "/log"),
+            "2023-11-14T22:13:20Z stdout F a \"b\"\t\xff\n"
+            "2023-11-14T22:13:20.12Z stderr F err\n"
+            "1970-01-01T00:00:00.000000005Z stdout P part\n");
+  EXPECT_EQ(read(), "a \"b\"\t\xff\nerr\npart");
+  LogRecord record;
+  for (const char* bad : {"", "2023-11-14T22:13:20Z", "2023-11-14T22:13:20Z stdout", "2023-11-14T22:13:20Z stdin  F x",
+                          "yesterday stdout F x", "2023-11-14T22:13:20Z stdout X x"}) {
+    EXPECT_FALSE(parse_local_line(bad, &record)) << bad;
+  }
+  ASSERT_TRUE(parse_local_line("2023-11-14T22:13:20Z stdout F ", &record));
+  EXPECT_EQ(record.text, "\n");
+}
+
+TEST_F(LogTest, AFollowerMissesNothingHoweverOftenIsRotated) {
+  ASSERT_EQ(open(500, 100), 0);
+  say("line 0\n");
+  std::string all = "line 0\n", seen;
+  LogOptions options;
+  options.follow = true;
+  bool wrote = false;
+  // Many rotations while the reader looks away.
+  const auto done = read_logs(
+      LogFiles{folder_ + "/log", false, {}}, options,
+      [&](int, TimePoint, std::string_view line) -> Result<void> {
+        seen += line;
+        if (wrote) return {};
+        wrote = true;
+        for (int i = 1; i < 200; ++i) {
+          const std::string more = "line " + std::to_string(i) + "\n";
+          say(more, 1, 1'700'000'000'000'000'000 + i);
+          all += more;
+        }
+        return {};
+      },
+      [&] { return seen == all && wrote; }, -1);
+  EXPECT_TRUE(done.ok());
+  EXPECT_EQ(seen, all);
+}
+
+TEST_F(LogTest, ExtraMembersAreInEachRecord) {
+  ASSERT_TRUE(sys::replace_file(folder_ + "/extra", "\"attrs\":{\"a\":\"b\"}").ok());
+  const UniqueFd extra = sys::open(folder_ + "/extra", O_RDONLY).value();
+  monitor::LogTarget target;
+  target.dir_fd = dir_.get();
+  target.name = "log";
+  target.extra_fd = extra.get();
+  ASSERT_EQ(writer_->open(target), 0);
+  say("x\n");
+  EXPECT_EQ(*sys::read_file(folder_ + "/log"),
+            "{\"log\":\"x\\n\",\"stream\":\"stdout\",\"attrs\":{\"a\":\"b\"},\"time\":\"2023-11-14T22:13:20Z\"}\n");
+  EXPECT_EQ(read(), "x\n");
+}
+
+TEST(Journal, ExportFormat) {
+  const std::string stream = std::string(
+                                 "__CURSOR=c1\n__REALTIME_TIMESTAMP=1700000000000000\nMESSAGE=plain\nPRIORITY=3\n\n"
+                                 "__CURSOR=c2\nMESSAGE\n") +
+                             std::string("\x05\0\0\0\0\0\0\0", 8) +
+                             "a\nb c\nCONTAINER_PARTIAL_MESSAGE=true\nOTHER=x\n\n";
+  // Cut anywhere, it says the same.
+  for (size_t cut = 1; cut < stream.size(); ++cut) {
+    JournalExport entries;
+    std::vector<LogRecord> records;
+    const auto sink = [&](const LogRecord& record) -> Result<void> {
+      records.push_back(record);
+      return {};
+    };
+    ASSERT_TRUE(entries.feed(std::string_view(stream).substr(0, cut), sink).ok());
+    ASSERT_TRUE(entries.feed(std::string_view(stream).substr(cut), sink).ok());
+    ASSERT_EQ(records.size(), 2U) << cut;
+    EXPECT_EQ(records[0].text, "plain\n");
+    EXPECT_EQ(records[0].stream, 2);
+    EXPECT_EQ(records[1].text, "a\nb c");
+    EXPECT_EQ(entries.cursor(), "c2");
+  }
+}
+
+TEST(LogTags, AreExpanded) {
+  const LogSource source{std::string(64, 'a'), "web", "nginx:1", "sha256:" + std::string(64, 'b'), "nginx -g x"};
+  EXPECT_EQ(expand_log_tag("{{.ImageName}}/{{ .Name }}/{{.ID}}", source).value(), "nginx:1/web/aaaaaaaaaaaa");
+  EXPECT_FALSE(expand_log_tag("{{.Name", source).ok());
+  EXPECT_FALSE(expand_log_tag("{{.Moon}}", source).ok());
 }
 
 TEST(LogTime, IsRfc3339) {

@@ -6,6 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/error_format.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -51,7 +53,11 @@ void EngineImpl::remove_stray_cgroups(Index& index, const std::string& id) {
       pollfd watched = {fd.get(), POLLIN, 0};
       ::poll(&watched, 1, 5000);
     }
-    ::rmdir(folder.c_str());
+    // A group counts those who have just ended for a moment longer.
+    constexpr int kAttempts = 200;
+    for (int attempt = 0; attempt < kAttempts && ::rmdir(folder.c_str()) != 0 && errno == EBUSY; ++attempt) {
+      ::poll(nullptr, 0, 10);
+    }
   }
 }
 
@@ -76,32 +82,54 @@ Result<void> EngineImpl::repair_locked(const Change& change, Index& index) {
   if (row->removing) return remove_locked(change, *row, false);
   struct stat info{};
   if (::stat(paths_.run_of(id).c_str(), &info) != 0) {
+    const std::vector<std::string> notes = change.notes();
+    if (std::find(notes.begin(), notes.end(), "restart") != notes.end()) {
+      RunState lost;
+      lost.restart_lost = true;
+      revive(*row, lost);
+      return {};
+    }
     if (row->auto_remove && !has_files(*row)) return remove_locked(change, *row, true);
     return {};
   }
-  const RunState state = read_state(paths_, id);
+  RunState state = read_state(paths_, id);
+  // Killed between the end of one run and the start of the next.
+  const std::vector<std::string> notes = change.notes();
+  if (std::find(notes.begin(), notes.end(), "restart") != notes.end()) state.restart_lost = true;
   if (state.needs_cleanup) {
     if (state.orphaned) {
       ignore_result(driver(row->isolation).remove(id));
       remove_stray_cgroups(index, id);
     }
-    return cleanup_locked(change, *row);
+    TRY(cleanup_locked(change, *row));
+    revive(*row, state);
+    return {};
   }
-  if (state.status == Status::kRunning || state.status == Status::kPaused) return {};
-  // The starter was killed. Its monitor sees that and ends the run; it must be gone before what it made is.
-  auto control = connect_monitor(paths_, id);
-  if (control.ok()) {
+  if (state.status == Status::kRunning) {
+    // The starter may have been killed just before it opened the gate; where it is open this is an error that says so.
+    ignore_result(driver(row->isolation).start(id));
+    return {};
+  }
+  if (is_live(state.status)) return {};
+  TRY_ASSIGN(const bool runs, end_cut_start(*row));
+  if (runs) return {};
+  remove_stray_cgroups(index, id);
+  if (row->auto_remove) return remove_locked(change, *row, true);
+  return {};
+}
+
+/// With the change held: a start whose command was killed. Its monitor sees that and ends the run; it must be gone
+/// before what it made is. True when it got through all the same.
+Result<bool> EngineImpl::end_cut_start(const WorkloadRow& row) {
+  if (auto control = connect_monitor(paths_, row.id); control.ok()) {
     monitor::Message abort;
     abort.type = monitor::MessageType::kAbort;
     ignore_result(send_message(control->get(), abort));
     ignore_result(await_exit(control->get()));
   }
-  const RunState after = read_state(paths_, id);
-  if (after.status == Status::kRunning) return {};
-  abandon_run(*row);
-  remove_stray_cgroups(index, id);
-  if (row->auto_remove) return remove_locked(change, *row, true);
-  return {};
+  if (is_live(read_state(paths_, row.id).status)) return true;
+  abandon_run(row);
+  return false;
 }
 
 Result<WorkloadRow> EngineImpl::find(std::string_view ref) {
@@ -111,12 +139,15 @@ Result<WorkloadRow> EngineImpl::find(std::string_view ref) {
 
 Result<RunState> EngineImpl::settled_state(const WorkloadRow& row) {
   RunState state = read_state(paths_, row.id);
-  if (!state.orphaned) return state;
+  if (!state.orphaned && !state.restart_lost) return state;
   TRY_ASSIGN(const Change change, Change::begin(paths_, row.id));
   state = read_state(paths_, row.id);
-  if (!state.orphaned) return state;
+  if (!state.orphaned && !state.restart_lost) return state;
+  const RunState lost = state;
   TRY(cleanup_locked(change, row));
-  return read_state(paths_, row.id);
+  state = read_state(paths_, row.id);
+  revive(row, lost);
+  return state;
 }
 
 }  // namespace hull::engine

@@ -179,21 +179,6 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
   request.id = row.id;
   auto& args = request.arguments;
   args = {"--id", row.id};
-  if (config.log_driver != "none") {
-    args.insert(args.end(), {"--log", row.id + "-json.log"});
-    int64_t max_size = settings_.log_max_size;
-    int max_files = settings_.log_max_files;
-    if (const auto it = config.log_options.find("max-size"); it != config.log_options.end()) {
-      max_size = parse_size(it->second).value_or(-1);
-    }
-    if (const auto it = config.log_options.find("max-file"); it != config.log_options.end()) {
-      max_files = static_cast<int>(parse_int(it->second, 1, 1000).value_or(1));
-    }
-    if (max_size > 0) {
-      args.insert(args.end(),
-                  {"--log-max-size", fmt::format("{}", max_size), "--log-max-files", fmt::format("{}", max_files)});
-    }
-  }
   if (config.tty) args.emplace_back("--tty");
   if (config.open_stdin) args.emplace_back("--stdin");
   // As Docker's client asks for it: with -i on a foreground run the end of the input is the program's end of input.
@@ -234,7 +219,8 @@ Result<void> EngineImpl::remove_run_folder(const std::string& id) {
 }
 
 Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change, const WorkloadRow& row,
-                                                           bool attach_output, bool attach_input) {
+                                                           bool attach_output, bool attach_input,
+                                                           const std::optional<RestartRecord>& again) {
   static_cast<void>(change);  // the proof that the caller holds it
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string config_json, names->config(row.id));
@@ -274,8 +260,9 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     if (row.isolation == Isolation::kVm) TRY(write_vm_json(row, config, image));
     mark("write the specification");
 
-    TRY_ASSIGN(UniqueFd control,
-               launch_monitor(paths_, monitor_request(row, config, attach_input), std::move(lock), prepared.held));
+    MonitorRequest request = monitor_request(row, config, attach_input);
+    TRY(add_service_options(row, config, spec, again, &request.arguments));
+    TRY_ASSIGN(UniqueFd control, launch_monitor(paths_, request, std::move(lock), prepared.held));
     std::optional<Attachment> attachment;
     Result<void> asked;
     if (attach_output || attach_input) {
@@ -315,7 +302,11 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     started.time_ns = started_ns;
     TRY(send_message(control.get(), started));
     auto opened = driver(row.isolation).start(row.id);
-    if (!opened.ok()) return program_failure(opened.error().message());
+    if (!opened.ok()) {
+      started.type = MessageType::kAbort;  // no policy starts again what never ran
+      ignore_result(send_message(control.get(), started));
+      return program_failure(opened.error().message());
+    }
     emit_mounts(row, config);
     if (attachment) emit_workload(row, "attach");
     emit_workload(row, "start");
@@ -345,10 +336,22 @@ Result<std::optional<Attachment>> EngineImpl::start(std::string_view ref, bool a
     TRY_ASSIGN(Attachment attachment, attach(row.id, attach_input));
     return std::optional<Attachment>(std::move(attachment));
   }
-  if (state.needs_cleanup) {
+  if (state.status == Status::kRestarting) {
+    if (auto waiting = connect_monitor(paths_, row.id); waiting.ok()) {
+      Message abort;
+      abort.type = MessageType::kAbort;
+      ignore_result(send_message(waiting->get(), abort));
+    }
+  }
+  if (state.needs_cleanup || state.status == Status::kRestarting) {
     TRY(cleanup_locked(change, row));
     if (row.auto_remove) return errorf(ErrorKind::kNotFound, "No such container: {} (it ended and was removed)", ref);
   }
+  if (!state.needs_cleanup && state.status == Status::kCreated && monitor_alive(paths_, row.id)) {
+    TRY_ASSIGN(const bool runs, end_cut_start(row));
+    if (runs) return errorf(ErrorKind::kConflict, "container {} was being started by another command", row.name);
+  }
+  if (!row.auto_remove) forget_restarts(paths_, row.id);
   mark("lock the workload");
   auto started = start_locked(change, row, attach_output, attach_input);
   if (!started.ok() && row.auto_remove) ignore_result(remove_locked(change, row, true));

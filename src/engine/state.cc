@@ -72,6 +72,39 @@ Result<void> write_run_mark(const Paths& paths, std::string_view id, int64_t sta
 
 void clear_run_mark(const Paths& paths, std::string_view id) { ::unlink((paths.workload(id) + "/running").c_str()); }
 
+std::optional<RestartRecord> read_restart(const Paths& paths, std::string_view id) {
+  const std::string text = read_small(paths.run_of(id) + "/restart");
+  std::string_view rest = text;
+  const auto started = next_number(rest), count = next_number(rest), delay = next_number(rest);
+  if (!delay) return std::nullopt;
+  return RestartRecord{*started, static_cast<int>(*count), *delay};
+}
+
+Result<void> mark_stopped(const Paths& paths, std::string_view id, bool for_good) {
+  const std::string folder = for_good ? paths.workload(id) : paths.run_of(id);
+  TRY(sys::open(folder + "/stopped", O_WRONLY | O_CREAT | O_NOFOLLOW, 0600));
+  return {};
+}
+
+bool was_stopped(const Paths& paths, std::string_view id) {
+  return sys::exists(paths.workload(id) + "/stopped") || sys::exists(paths.run_of(id) + "/stopped");
+}
+
+int restart_count(const Paths& paths, std::string_view id) {
+  const std::string text = read_small(paths.workload(id) + "/restarts");
+  std::string_view rest = text;
+  return static_cast<int>(next_number(rest).value_or(0));
+}
+
+Result<void> set_restart_count(const Paths& paths, std::string_view id, int count) {
+  return sys::replace_file(paths.workload(id) + "/restarts", fmt::format("{}\n", count), 0600, false);
+}
+
+void forget_restarts(const Paths& paths, std::string_view id) {
+  ::unlink((paths.workload(id) + "/stopped").c_str());
+  ::unlink((paths.workload(id) + "/restarts").c_str());
+}
+
 Result<UniqueFd> take_monitor_lock(const Paths& paths, std::string_view id) {
   TRY_ASSIGN(UniqueFd fd, sys::open(paths.run_of(id) + "/lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   // Of the open file, not of the process: it goes to the monitor with the descriptor.
@@ -89,6 +122,17 @@ bool monitor_alive(const Paths& paths, std::string_view id) {
   struct flock lock = whole_file(F_WRLCK);
   return ::fcntl(fd.get(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
+
+namespace {
+
+/// Between the clean-up of one run and the start of the next the change says what it is about (services.cc).
+bool restart_under_way(const Paths& paths, std::string_view id) {
+  const UniqueFd fd(::open(paths.change(id).c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  char text[8];
+  return fd && ::read(fd.get(), text, sizeof text) == sizeof text && std::string_view(text, sizeof text) == "restart\n";
+}
+
+}  // namespace
 
 RunState read_state(const Paths& paths, std::string_view id) {
   RunState state;
@@ -108,7 +152,7 @@ RunState read_state(const Paths& paths, std::string_view id) {
       state.needs_cleanup = true;
     }
     if (state.exit) {
-      state.status = Status::kExited;
+      state.status = !state.needs_cleanup && restart_under_way(paths, id) ? Status::kRestarting : Status::kExited;
       state.started_ns = state.exit->started_ns;
     }
     return state;
@@ -127,9 +171,11 @@ RunState read_state(const Paths& paths, std::string_view id) {
   if (state.exit) {
     if (state.exit->started_ns == 0) state.exit->started_ns = state.started_ns;
     state.started_ns = state.exit->started_ns;
-    state.status = Status::kExited;
     state.pid = 0;
-    state.needs_cleanup = true;
+    const bool restarts = ::access((run + "/restart").c_str(), F_OK) == 0;
+    state.status = restarts && alive ? Status::kRestarting : Status::kExited;
+    state.needs_cleanup = state.status == Status::kExited;
+    state.restart_lost = restarts && !alive;
     return state;
   }
   if (!alive) {
@@ -142,6 +188,7 @@ RunState read_state(const Paths& paths, std::string_view id) {
   }
   if (!started_ns) {
     state.exit = parse_exit(read_small(paths.workload(id) + "/exit"));
+    if (state.exit && restart_under_way(paths, id)) state.status = Status::kRestarting;
     return state;  // being started
   }
   state.status = ::access((run + "/paused").c_str(), F_OK) == 0 ? Status::kPaused : Status::kRunning;

@@ -20,6 +20,7 @@ struct ExitRecord {
   bool oom_killed = false;
   int64_t finished_ns = 0, started_ns = 0;
   std::string error;
+  bool restarts = false;  // only as told by a monitor: it starts the workload again
 };
 
 struct RunState {
@@ -32,7 +33,27 @@ struct RunState {
   bool needs_cleanup = false;
   /// The monitor was killed: the first process may still be there.
   bool orphaned = false;
+  /// It was to start again, and nobody is left who would do it.
+  bool restart_lost = false;
 };
+
+/// What a monitor leaves in the run folder before it waits to start a workload again.
+struct RestartRecord {
+  int64_t started_ns = 0;  // of the run that ended: names it
+  int count = 0;           // of the restart that follows
+  int64_t delay_ms = 0;    // before it
+};
+std::optional<RestartRecord> read_restart(const Paths& paths, std::string_view id);
+
+/// That somebody stopped the workload, so that no policy starts it again. `for_good`: kept over boots, until it is
+/// started by hand; otherwise for this run.
+Result<void> mark_stopped(const Paths& paths, std::string_view id, bool for_good);
+bool was_stopped(const Paths& paths, std::string_view id);
+/// How often its policy has started it since it was started by hand.
+int restart_count(const Paths& paths, std::string_view id);
+Result<void> set_restart_count(const Paths& paths, std::string_view id, int count);
+/// Started by hand: neither mark nor count.
+void forget_restarts(const Paths& paths, std::string_view id);
 
 /// A few system calls; never fails (a broken record counts as none).
 RunState read_state(const Paths& paths, std::string_view id);

@@ -103,7 +103,7 @@ Result<UniqueFd> receive_console(int socket) {
   return std::move(received.fds[0]);
 }
 
-Result<int> wait_in_foreground(pid_t pid, int pidfd, int master, bool reap_others) {
+Result<int> wait_in_foreground(pid_t pid, int pidfd, int master, bool reap_others, const NotifyProxy* notify) {
   sigset_t before;
   TRY_ASSIGN(const UniqueFd signals, catch_signals(&before));
   std::optional<RawTerminal> terminal;
@@ -117,13 +117,19 @@ Result<int> wait_in_foreground(pid_t pid, int pidfd, int master, bool reap_other
     input.closed = true;
   }
   for (;;) {
-    pollfd polled[4] = {{pidfd, POLLIN, 0}, {signals.get(), POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}};
+    pollfd polled[5] = {{pidfd, POLLIN, 0}, {signals.get(), POLLIN, 0}, {-1, 0, 0}, {-1, 0, 0}, {-1, 0, 0}};
+    if (notify != nullptr) polled[4] = {notify->fd(), POLLIN, 0};
     if (master >= 0) {
       polled[2] = {master, static_cast<short>((output.closed ? 0 : POLLIN) | (input.pending.empty() ? 0 : POLLOUT)), 0};
       if (output.closed) polled[2].fd = -1;
       if (!input.closed && input.pending.size() < 65536) polled[3] = {STDIN_FILENO, POLLIN, 0};
     }
-    if (::poll(polled, 4, -1) < 0 && errno != EINTR) return errno_error("wait for the container");
+    if (::poll(polled, 5, -1) < 0 && errno != EINTR) return errno_error("wait for the container");
+    if (polled[4].revents != 0) {
+      // This process is the one that systemd knows and watches.
+      TRY_ASSIGN(const bool ready, notify->pass_on(::getpid()));
+      if (ready) notify = nullptr;
+    }
     if (polled[1].revents != 0) {
       signalfd_siginfo info{};
       while (::read(signals.get(), &info, sizeof info) == sizeof info) {

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/unique_fd.h"
+#include "runtime/notify.h"
 
 namespace hull::runtime {
 
@@ -18,6 +19,7 @@ Result<UniqueFd> receive_console(int socket);
 
 /// Waits for a child and returns its exit code. Signals that reach us are passed on to it. With a console (master
 /// valid) our terminal is raw meanwhile, bytes go both ways and size changes follow.
-Result<int> wait_in_foreground(pid_t pid, int pidfd, int master, bool reap_others);
+/// `notify`: what the container says of its readiness is passed on meanwhile.
+Result<int> wait_in_foreground(pid_t pid, int pidfd, int master, bool reap_others, const NotifyProxy* notify = nullptr);
 
 }  // namespace hull::runtime

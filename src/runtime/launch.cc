@@ -26,6 +26,7 @@
 #include "runtime/hooks.h"
 #include "runtime/launch_parts.h"
 #include "runtime/mount_plan.h"
+#include "runtime/notify.h"
 #include "runtime/process_plan.h"
 #include "sys/fd_passing.h"
 #include "sys/file.h"
@@ -67,6 +68,7 @@ Result<void> Launch::load() {
     spec_.process->env.push_back(fmt::format("LISTEN_FDS={}", create_.listen_fds));
     spec_.process->env.emplace_back("LISTEN_PID=1");
   }
+  if (!create_.notify_socket.empty()) add_notify(&spec_, options_.root + "/" + create_.id);
   loaded_ = true;
   return {};
 }
@@ -91,7 +93,7 @@ Result<void> Launch::make(child::Gate gate, int console) {
   TRY(make_cgroup());
   TRY(set_from_outside());
   quiet_ = gate == child::Gate::kSocket && !create_.detach && !spec_.process->terminal && !spec_.hooks &&
-           !plan_.report_setup && !filter_.needs_listener;
+           !plan_.report_setup && !filter_.needs_listener && create_.notify_socket.empty();
   if (quiet_) {
     TRY(announce());
     auto opened = channel_.answer();
@@ -129,6 +131,11 @@ Result<void> Launch::reserve() {
   }
   reserved_ = true;
   TRY_ASSIGN(folder_, sys::open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  // As it says, so that a umask takes nothing from the program.
+  if (!create_.notify_socket.empty() &&
+      (::mkdirat(folder_.get(), kNotifyFolder, 0755) != 0 || ::fchmodat(folder_.get(), kNotifyFolder, 0755, 0) != 0)) {
+    return errnof("make {}/{}", path, kNotifyFolder);
+  }
   record_.id = create_.id;
   record_.bundle = bundle_;
   if (create_.config != "config.json") record_.config = create_.config;

@@ -32,6 +32,7 @@ struct CreateOptions {
   bool keep = false;    ///< run: keep the record after exit
   bool detach = false;  ///< run: return when the process has started
   bool no_subreaper = false;
+  std::string notify_socket;  ///< NOTIFY_SOCKET: the container may say that it is ready (notify.h)
 };
 
 /// What `state` prints and `list` shows.

@@ -14,6 +14,7 @@
 #include "runtime/console.h"
 #include "runtime/hooks.h"
 #include "runtime/launch.h"
+#include "runtime/notify.h"
 #include "sys/fd_passing.h"
 #include "sys/file.h"
 #include "sys/process.h"
@@ -145,16 +146,23 @@ Result<int> Runtime::run(const CreateOptions& options) {
   if (pair.ours) {
     TRY_ASSIGN(master, receive_console(pair.ours.get()));
   }
+  // With a socket the container waits at its gate (launch.cc): nothing that it says can be missed.
+  std::optional<NotifyProxy> notify;
+  if (!options.notify_socket.empty()) {
+    TRY_ASSIGN(notify, NotifyProxy::listen(options_.root + "/" + options.id, options.notify_socket));
+  }
   if (!launch.is_quiet()) {
     TRY(run_start_hooks(launch.record()));
     TRY(launch.go());
     TRY(run_poststart_hooks(launch.record()));
   }
   if (options.detach) {
+    if (notify) TRY(notify->wait(launch.pidfd(), launch.pid()));
     launch.release();
     return 0;
   }
-  TRY_ASSIGN(const int code, wait_in_foreground(launch.pid(), launch.pidfd(), master.get(), !options.no_subreaper));
+  TRY_ASSIGN(const int code, wait_in_foreground(launch.pid(), launch.pidfd(), master.get(), !options.no_subreaper,
+                                                notify ? &*notify : nullptr));
   if (launch.is_quiet()) TRY(launch.failure());
   launch.release();
   if (!options.keep) {

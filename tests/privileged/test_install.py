@@ -22,6 +22,7 @@ INSTALLED = [
     "usr/share/man/man1/hull.1",
     "usr/share/man/man1/hull-run.1",
     "etc/hull/hull.toml",
+    "usr/lib/systemd/system/hull.service",
 ]
 
 

@@ -682,3 +682,67 @@ def test_broken_config(runtime, text):
     (bundle / "config.json").write_text(text)
     done = runtime.run(bundle, check=False)
     assert done.returncode == 1 and "config.json" in done.stderr
+
+
+# sd_notify
+
+
+@pytest.fixture
+def systemd(tmp_path):
+    """A socket that stands for systemd's NOTIFY_SOCKET."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "systemd"))
+    listener.settimeout(10)
+    yield listener
+    listener.close()
+
+
+def say(runtime, name, text):
+    """As the program in the container would, through the folder that is mounted there."""
+    speaker = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    folder = os.open(runtime.folder / "state" / name / "notify", os.O_PATH)
+    try:
+        until(lambda: os.path.exists(f"/proc/self/fd/{folder}/notify.sock"))
+        speaker.sendto(text, f"/proc/self/fd/{folder}/notify.sock")
+    finally:
+        os.close(folder)
+        speaker.close()
+
+
+def test_notify_reaches_systemd(runtime, systemd, tmp_path):
+    with_socket = dict(os.environ, NOTIFY_SOCKET=str(tmp_path / "systemd"))
+    bundle = runtime.bundle(["sh", "-c", 'test -d /run/notify && test "$NOTIFY_SOCKET" = /run/notify/notify.sock && sleep 1000'])
+    runtime.call("create", "--bundle", bundle, "ready", env=with_socket)
+    starting = subprocess.Popen(runtime.command("start", "ready"), env=with_socket)
+    try:
+        say(runtime, "ready", b"STATUS=warming up\nNOTREADY=1\n")
+        say(runtime, "ready", b"STATUS=up\nREADY=1\nMAINPID=1\nFDSTORE=1\n")
+        assert systemd.recv(4096).decode() == f"READY=1\nMAINPID={state(runtime, 'ready')['pid']}\n"
+        assert starting.wait(10) == 0
+        assert state(runtime, "ready")["status"] == "running"
+    finally:
+        starting.kill()
+        starting.wait()
+    runtime.call("delete", "--force", "ready")
+
+
+def test_notify_of_one_that_ends_first(runtime, systemd, tmp_path):
+    with_socket = dict(os.environ, NOTIFY_SOCKET=str(tmp_path / "systemd"))
+    runtime.call("create", "--bundle", runtime.bundle(["true"]), "brief", env=with_socket)
+    runtime.call("start", "brief", env=with_socket)
+    systemd.settimeout(0.2)
+    with pytest.raises(socket.timeout):
+        systemd.recv(4096)
+
+
+def test_notify_of_a_foreground_run(runtime, systemd, tmp_path):
+    with_socket = dict(os.environ, NOTIFY_SOCKET=str(tmp_path / "systemd"))
+    bundle = runtime.bundle(["sleep", "1000"])
+    running = subprocess.Popen(runtime.command("run", "--bundle", bundle, "front"), env=with_socket)
+    try:
+        until(lambda: (runtime.folder / "state" / "front" / "notify").exists())
+        say(runtime, "front", b"READY=1")
+        assert systemd.recv(4096).decode() == f"READY=1\nMAINPID={running.pid}\n"
+    finally:
+        runtime.call("kill", "front", "KILL", check=False)
+        running.wait(20)

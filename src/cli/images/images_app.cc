@@ -224,6 +224,7 @@ void ImagesApp::warn(std::string_view line) const {
 
 int images_main(std::span<const std::string_view> words) {
   ::signal(SIGPIPE, SIG_IGN);
+  if (const auto code = log_main(words)) return *code;
   // "hull image pull" is "hull pull".
   if (words.size() > 1 && words[0] == "image") words = words.subspan(1);
   if (words.empty() || words[0] == "--help" || words[0] == "-h" || words[0] == "help") {

@@ -3,6 +3,7 @@
 // own words (`hull pull …` is `hull-images pull …`), and `hull run` starts it for an image that is missing.
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -76,5 +77,8 @@ Result<void> run_verify_layer(ImagesApp& app, const Parsed& flags);
 
 /// The whole program. `words` without the program's name.
 int images_main(std::span<const std::string_view> words);
+
+/// compress-log FILE and decompress-log (cmd_logs.cc): the exit code, or nothing when the words say something else.
+std::optional<int> log_main(std::span<const std::string_view> words);
 
 }  // namespace hull::cli

@@ -4,10 +4,13 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/monitor/spawn.h"
 #include "engine/monitor/text.h"
 
 namespace hull::engine::monitor {
@@ -135,40 +138,86 @@ size_t format_time(int64_t ns, char* out) {
   return length;
 }
 
-int LogWriter::open(int dir_fd, const char* name, int64_t max_size, int max_files) {
-  dir_fd_ = dir_fd;
-  strncpy(name_, name, sizeof name_ - 1);
-  max_size_ = max_size;
-  max_files_ = max_files < 1 ? 1 : max_files;
-  fd_ = ::openat(dir_fd, name_, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+int LogWriter::open(const LogTarget& target) {
+  target_ = target;
+  if (target_.max_files < 1) target_.max_files = 1;
+  if (target_.extra_fd >= 0) {
+    const ssize_t got = ::pread(target_.extra_fd, extra_, sizeof extra_, 0);
+    if (got < 0) return errno;
+    extra_used_ = static_cast<size_t>(got);
+  }
+  if (target_.journal != nullptr) return connect_journal() ? 0 : errno;
+  if (target_.name == nullptr) return 0;
+  fd_ = ::openat(target_.dir_fd, target_.name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
   if (fd_ < 0) return errno;
   struct stat info{};
   size_ = ::fstat(fd_, &info) == 0 ? info.st_size : 0;
   return 0;
 }
 
+bool LogWriter::connect_journal() {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (strlen(target_.journal) >= sizeof address.sun_path) {
+    errno = ENAMETOOLONG;
+    return false;
+  }
+  strcpy(address.sun_path, target_.journal);
+  const int fresh = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fresh < 0) return false;
+  // A journal that hangs must not stop the workload for ever.
+  const timeval patience = {5, 0};
+  ::setsockopt(fresh, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  if (target_.buffer > 0) ::setsockopt(fresh, SOL_SOCKET, SO_SNDBUF, &target_.buffer, sizeof target_.buffer);
+  if (::connect(fresh, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    const int error = errno;
+    ::close(fresh);
+    errno = error;
+    return false;
+  }
+  if (fd_ >= 0) ::close(fd_);
+  fd_ = fresh;
+  return true;
+}
+
 void LogWriter::rotate() {
+  // What was rotated last is being compressed under its name: the current file grows a little longer.
+  if (compressing_ > 0) return;
   // The current file becomes .1, .1 becomes .2 and so on; a reader that follows keeps its descriptor and sees the
   // rest of the old file before it turns to the new one. With one file there is nothing to keep: it starts anew.
-  if (max_files_ > 1) {
-    for (int i = max_files_ - 1; i >= 1; --i) {
-      Text<200> from, to;
-      from.add(name_);
+  const bool keeps = target_.max_files > 1;
+  if (keeps) {
+    for (int i = target_.max_files - 1; i >= 1; --i) {
+      Text<200> from, to, from_packed, to_packed;
+      from.add(target_.name);
       if (i > 1) from.add(".").add_number(i - 1);
-      to.add(name_).add(".").add_number(i);
-      ::renameat(dir_fd_, from.c_str(), dir_fd_, to.c_str());
+      to.add(target_.name).add(".").add_number(i);
+      from_packed.add(from.c_str()).add(".gz");
+      to_packed.add(to.c_str()).add(".gz");
+      ::unlinkat(target_.dir_fd, to_packed.c_str(), 0);
+      if (i > 1) {
+        ::unlinkat(target_.dir_fd, to.c_str(), 0);
+        ::renameat(target_.dir_fd, from_packed.c_str(), target_.dir_fd, to_packed.c_str());
+      }
+      ::renameat(target_.dir_fd, from.c_str(), target_.dir_fd, to.c_str());
     }
   } else {
-    ::unlinkat(dir_fd_, name_, 0);
+    ::unlinkat(target_.dir_fd, target_.name, 0);
   }
-  const int fresh = ::openat(dir_fd_, name_, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+  const int fresh =
+      ::openat(target_.dir_fd, target_.name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
   if (fresh < 0) return;  // go on in the old file: growing too long beats losing lines
   ::close(fd_);
   fd_ = fresh;
   size_ = 0;
+  if (!keeps || target_.compressor == nullptr) return;
+  Text<200> rotated;
+  rotated.add(target_.name).add(".1");
+  const char* const argv[] = {"hull-images", "compress-log", rotated.c_str(), nullptr};
+  compressing_ = run_aside(target_.compressor, argv, target_.dir_fd);
 }
 
-void LogWriter::record(int stream, const char* data, size_t count, bool newline, int64_t now_ns) {
+size_t LogWriter::put_json(int stream, const char* data, size_t count, bool newline, int64_t now_ns) {
   size_t put = 0;
   const auto text = [&](const char* what, size_t length) {
     memcpy(out_ + put, what, length);
@@ -179,11 +228,76 @@ void LogWriter::record(int stream, const char* data, size_t count, bool newline,
   put += json_escape(reinterpret_cast<const unsigned char*>(data), count, false, out_ + put, &used);
   if (newline) text("\\n", 2);
   text("\",\"stream\":\"", 12);
-  text(stream == 2 ? "stderr" : "stdout", 6);
-  text("\",\"time\":\"", 10);
+  text(stream == 2 ? "stderr\"," : "stdout\",", 8);
+  if (extra_used_ > 0) {
+    text(extra_, extra_used_);
+    text(",", 1);
+  }
+  text("\"time\":\"", 8);
   put += format_time(now_ns, out_ + put);
   text("\"}\n", 3);
-  if (max_size_ > 0 && size_ > 0 && size_ + static_cast<int64_t>(put) > max_size_) rotate();
+  return put;
+}
+
+size_t LogWriter::put_local(int stream, const char* data, size_t count, bool newline, int64_t now_ns) {
+  size_t put = format_time(now_ns, out_);
+  memcpy(out_ + put, stream == 2 ? " stderr " : " stdout ", 8);
+  put += 8;
+  memcpy(out_ + put, newline ? "F " : "P ", 2);
+  put += 2;
+  memcpy(out_ + put, data, count);
+  put += count;
+  out_[put++] = '\n';
+  return put;
+}
+
+/// The journal's native protocol: NAME=VALUE lines, or NAME, the length (eight bytes, little endian) and the value.
+size_t LogWriter::put_journal(int stream, const char* data, size_t count, bool newline, int64_t now_ns) {
+  size_t put = 0;
+  const auto text = [&](const char* what) {
+    const size_t length = strlen(what);
+    memcpy(out_ + put, what, length);
+    put += length;
+  };
+  text(stream == 2 ? "PRIORITY=3\n" : "PRIORITY=6\n");
+  text("SYSLOG_TIMESTAMP=");
+  put += format_time(now_ns, out_ + put);
+  text("\n");
+  if (!newline) text("CONTAINER_PARTIAL_MESSAGE=true\n");
+  memcpy(out_ + put, extra_, extra_used_);
+  put += extra_used_;
+  text("MESSAGE\n");
+  for (int i = 0; i < 8; ++i) out_[put++] = static_cast<char>(static_cast<uint64_t>(count) >> (8 * i) & 0xff);
+  memcpy(out_ + put, data, count);
+  put += count;
+  out_[put++] = '\n';
+  return put;
+}
+
+void LogWriter::send_journal(size_t count) {
+  const int flags = MSG_NOSIGNAL | (target_.waits && !stalled_ ? 0 : MSG_DONTWAIT);
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    ssize_t sent = -1;
+    do {
+      sent = ::send(fd_, out_, count, flags);
+    } while (sent < 0 && errno == EINTR);
+    if (sent >= 0) {
+      stalled_ = false;
+      return;
+    }
+    if (errno == EAGAIN) {
+      stalled_ = true;
+      break;
+    }
+    // The journal was started anew: its socket is another one.
+    if (errno != ECONNREFUSED && errno != ENOTCONN && errno != ECONNRESET && errno != ENOENT) break;
+    if (!connect_journal()) break;
+  }
+  ++lost_;
+}
+
+void LogWriter::write_file(size_t put) {
+  if (target_.max_size > 0 && size_ > 0 && size_ + static_cast<int64_t>(put) > target_.max_size) rotate();
   size_t at = 0;
   while (at < put) {
     const ssize_t wrote = ::write(fd_, out_ + at, put - at);
@@ -197,6 +311,16 @@ void LogWriter::record(int stream, const char* data, size_t count, bool newline,
     at += static_cast<size_t>(wrote);
   }
   size_ += static_cast<int64_t>(put);
+}
+
+void LogWriter::record(int stream, const char* data, size_t count, bool newline, int64_t now_ns) {
+  if (target_.journal != nullptr) {
+    send_journal(put_journal(stream, data, count, newline, now_ns));
+  } else if (target_.format == LogFormat::kLocal) {
+    write_file(put_local(stream, data, count, newline, now_ns));
+  } else {
+    write_file(put_json(stream, data, count, newline, now_ns));
+  }
 }
 
 void LogWriter::feed(int stream, const char* data, size_t count, int64_t now_ns) {

@@ -11,18 +11,46 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "engine/monitor/spawn.h"
 #include "engine/monitor/text.h"
 
 namespace hull::engine::monitor {
 namespace {
 
 // What an epoll event is about: a kind, a client and a stream in one word.
-enum Kind : uint64_t { kListen = 1, kSignals, kControl, kStream, kWorkloadInput, kClientOutput, kClientInput };
+enum Kind : uint64_t {
+  kListen = 1,
+  kSignals,
+  kControl,
+  kStream,
+  kWorkloadInput,
+  kClientOutput,
+  kClientInput,
+  kHealthTimer,
+  kHealthOutput,
+  kBackOff
+};
 constexpr uint64_t tag_of(Kind kind, int client = 0, int stream = 0) {
   return static_cast<uint64_t>(kind) << 16 | static_cast<uint64_t>(client) << 4 | static_cast<uint64_t>(stream);
+}
+
+/// Left by who stops it for good: then no policy starts it again.
+bool stopped_by_user() {
+  return ::faccessat(kWorkloadFd, "stopped", F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+         ::faccessat(kRunFd, "stopped", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+/// A small file of the run folder, seen whole or not at all.
+bool write_file(const char* name, const char* temporary, const char* text, size_t count) {
+  const int fd = ::openat(kRunFd, temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+  if (fd < 0) return false;
+  const bool whole = ::write(fd, text, count) == static_cast<ssize_t>(count);
+  ::close(fd);
+  return whole && ::renameat(kRunFd, temporary, kRunFd, name) == 0;
 }
 
 }  // namespace
@@ -73,10 +101,10 @@ int Loop::set_up(const Options& options, int control, const Stdio& stdio, pid_t 
   }
   input_fd_ = stdio.input;
   if (input_fd_ >= 0) watch(input_fd_, 0, tag_of(kWorkloadInput));
-  return 0;
+  return health_.set_up(options.health, epoll_, tag_of(kHealthTimer), tag_of(kHealthOutput));
 }
 
-bool Loop::serve() {
+Loop::End Loop::serve() {
   Message created;
   created.type = MessageType::kCreated;
   created.a = init_;
@@ -91,17 +119,37 @@ bool Loop::serve() {
     drop_slow_clients();
   }
   for (int i = 0; i < kMaxClients; ++i) {
-    if (!clients_[i].owns_cleanup) drop(i);
+    if (restarting_ || !clients_[i].owns_cleanup) drop(i);
   }
+  if (restarting_) return End::kRestart;
   // A client that promised to clean up says when it has; one that goes away without a word leaves it to us.
   for (;;) {
     bool owned = false;
     for (const Client& client : clients_) owned = owned || (client.control >= 0 && client.owns_cleanup);
-    if (cleaned_ || !owned) return cleaned_;
+    if (cleaned_ || !owned) return cleaned_ ? End::kCleaned : End::kHandOver;
     const int count = ::epoll_wait(epoll_, events, 32, -1);
-    if (count < 0 && errno != EINTR) return false;
+    if (count < 0 && errno != EINTR) return End::kHandOver;
     for (int i = 0; i < count; ++i) handle(events[i].data.u64, events[i].events);
   }
+}
+
+Loop::End Loop::back_off() {
+  back_off_timer_ = ::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+  itimerspec when = {};
+  when.it_value.tv_sec = delay_ms_ / 1000;
+  when.it_value.tv_nsec = delay_ms_ % 1000 * 1'000'000;
+  if (back_off_timer_ < 0 || ::timerfd_settime(back_off_timer_, 0, &when, nullptr) != 0) return End::kRestart;
+  watch(back_off_timer_, EPOLLIN, tag_of(kBackOff));
+  aborted_ = false;
+  epoll_event events[32];
+  while (!aborted_ && !back_off_over_) {
+    const int count = ::epoll_wait(epoll_, events, 32, -1);
+    if (count < 0 && errno != EINTR) break;
+    for (int i = 0; i < count; ++i) handle(events[i].data.u64, events[i].events);
+  }
+  for (int i = 0; i < kMaxClients; ++i) drop(i);
+  if (aborted_) return End::kCleaned;
+  return stopped_by_user() ? End::kHandOver : End::kRestart;
 }
 
 void Loop::handle(uint64_t tag, uint32_t events) {
@@ -133,6 +181,15 @@ void Loop::handle(uint64_t tag, uint32_t events) {
       break;
     case kClientInput:
       read_input(client);
+      break;
+    case kHealthTimer:
+      health_.on_timer();
+      break;
+    case kHealthOutput:
+      health_.on_output();
+      break;
+    case kBackOff:
+      back_off_over_ = true;
       break;
   }
 }
@@ -183,8 +240,10 @@ void Loop::read_control(int index) {
       case MessageType::kStarted:
         started_ = true;
         started_ns_ = message.time_ns;
+        if (!exited_) health_.begin();
         break;
       case MessageType::kAbort:
+        aborted_ = true;
         ::syscall(SYS_pidfd_send_signal, init_fd_, SIGKILL, nullptr, 0);
         break;
       case MessageType::kOwnsCleanup:
@@ -397,11 +456,43 @@ void Loop::read_signals() {
   while (::read(signals_, &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
     if (info.ssi_signo == SIGTERM) ::syscall(SYS_pidfd_send_signal, init_fd_, SIGTERM, nullptr, 0);
   }
-  int status = 0;
-  pid_t pid = -1;
-  while ((pid = ::waitpid(-1, &status, WNOHANG)) > 0) {
-    if (pid == init_ && !exited_) record_exit(status);
+  collect_children();
+}
+
+void Loop::collect_children() {
+  for (;;) {
+    int status = 0;
+    const pid_t starting = health_.starting();
+    pid_t pid = ::waitpid(starting > 0 ? starting : -1, &status, WNOHANG);
+    if (pid <= 0 && starting > 0 && !exited_) pid = ::waitpid(init_, &status, WNOHANG);
+    if (pid <= 0) return;
+    if (pid == init_ && !exited_) {
+      record_exit(status);
+    } else if (health_.ended(pid, status)) {
+      tell_health();
+    } else {
+      log_.ended(pid);
+    }
   }
+}
+
+/// By a command of its own, which knows events and what is to be done about an unhealthy workload.
+void Loop::tell_health() const {
+  if (options_->cleanup_program == nullptr) return;
+  const char* const argv[] = {"hull", "internal", "health", options_->id, health_.status_word(), nullptr};
+  run_aside(options_->cleanup_program, argv);
+}
+
+void Loop::plan_restart() {
+  const bool ordered = ::faccessat(kRunFd, "restart-now", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!started_ || aborted_ || options_->cleanup_program == nullptr || stopped_by_user()) return;
+  if (!ordered && !starts_again(options_->restart, exit_message_.a)) return;
+  delay_ms_ = next_delay_ms(options_->restart, exit_message_.time_ns - started_ns_);
+  Text<100> text;
+  text.add_number(started_ns_).add(" ").add_number(options_->restart.count + 1).add(" ").add_number(delay_ms_);
+  text.add("\n");
+  restarting_ = write_file("restart", "restart.tmp", text.c_str(), text.size());
+  if (restarting_) exit_message_.flags |= kExitedRestarts;
 }
 
 void Loop::record_exit(int status) {
@@ -416,17 +507,15 @@ void Loop::record_exit(int status) {
     const ssize_t got = ::pread(oom_fd_, text, sizeof text - 1, 0);
     text[got > 0 ? got : 0] = 0;
     const char* found = strstr(text, "oom_kill ");
-    if (found != nullptr && strtoul(found + 9, nullptr, 10) > 0) exit_message_.flags = 1;
+    if (found != nullptr && strtoul(found + 9, nullptr, 10) > 0) exit_message_.flags = kExitedForMemory;
   }
+  const uint32_t for_memory = exit_message_.flags;
+  health_.end();
+  plan_restart();  // before the record: who sees that one must see what follows
   Text<200> text;
-  text.add_number(exit_message_.a).add(" ").add_number(exit_message_.b).add(" ").add_number(exit_message_.flags);
+  text.add_number(exit_message_.a).add(" ").add_number(exit_message_.b).add(" ").add_number(for_memory);
   text.add(" ").add_number(exit_message_.time_ns).add(" ").add_number(started_ns_).add("\n");
-  const int fd = ::openat(kRunFd, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd >= 0) {
-    const bool whole = ::write(fd, text.c_str(), text.size()) == static_cast<ssize_t>(text.size());
-    ::close(fd);
-    if (whole) ::renameat(kRunFd, "exit.tmp", kRunFd, "exit");
-  }
+  write_file("exit", "exit.tmp", text.c_str(), text.size());
   for (int i = 0; i < kMaxClients; ++i) {
     if (clients_[i].control >= 0 && !send(clients_[i].control, exit_message_)) drop(i);
   }

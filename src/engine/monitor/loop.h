@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "engine/monitor/clients.h"
+#include "engine/monitor/health.h"
 #include "engine/monitor/log_writer.h"
 #include "engine/monitor/monitor.h"
 #include "engine/monitor/start.h"
@@ -18,8 +19,12 @@ class Loop {
   int set_up(const Options& options, int control, const Stdio& stdio, pid_t init);
   LogWriter& log() { return log_; }
   /// Tells the first client that the workload is made, and serves until the workload has ended and everything that it
-  /// wrote was taken. Returns true when a client does the clean-up.
-  bool serve();
+  /// wrote was taken.
+  enum class End { kCleaned, kHandOver, kRestart };
+  End serve();
+  /// After kRestart: waits until the workload may start again. kCleaned: a command took over.
+  End back_off();
+  int64_t started_ns() const { return started_ns_; }
 
  private:
   struct Stream {
@@ -46,6 +51,10 @@ class Loop {
   void arm_inputs();
   void read_signals();
   void record_exit(int status);
+  /// Decides whether it starts again, and leaves word of it.
+  void plan_restart();
+  void collect_children();
+  void tell_health() const;
   void drop_slow_clients();
   int timeout_ms() const;
   bool finished() const;
@@ -59,6 +68,11 @@ class Loop {
   bool started_ = false;
   bool exited_ = false;
   bool cleaned_ = false;
+  bool aborted_ = false;
+  bool restarting_ = false;
+  bool back_off_over_ = false;
+  int64_t delay_ms_ = 0;
+  int back_off_timer_ = -1;
   int64_t started_ns_ = 0;
   Message exit_message_;
   Client clients_[kMaxClients];
@@ -69,6 +83,7 @@ class Loop {
   size_t input_used_ = 0, input_at_ = 0;
   char input_[16 * 1024];
   LogWriter log_;
+  Health health_;
 };
 
 }  // namespace hull::engine::monitor

@@ -7,20 +7,34 @@
 
 #include <cstdint>
 
+#include "engine/monitor/health.h"
+#include "engine/monitor/log_writer.h"
+#include "engine/monitor/restart.h"
+
 namespace hull::engine::monitor {
 
 struct Options {
   const char* id = nullptr;
   const char* log_name = nullptr;  // in the data folder; null: no log
+  LogFormat log_format = LogFormat::kJson;
   int64_t log_max_size = -1;
   int log_max_files = 1;
+  const char* log_compressor = nullptr;  // executed as `PROGRAM compress-log FILE` for each rotated file
+  const char* log_extra = nullptr;       // file of the run folder that goes into each record
+  const char* journal = nullptr;         // path of the journal's socket; then log_name is not used
+  bool log_waits = true;                 // false: a record that the journal does not take at once is dropped
+  int log_buffer = 0;                    // bytes that may wait for the journal; 0: the kernel's default
+  RestartRule restart;
+  HealthRule health;
   int keep_fds = 0;  // descriptors after kListenFd to keep open as long as the workload lives (published ports)
   bool tty = false;
   bool open_stdin = false;
-  bool stdin_once = false;                // the end of a client's input closes the workload's
-  const char* oom_file = nullptr;         // memory.events or memory.oom_control of the workload's cgroup
-  const char* cleanup_program = nullptr;  // executed as `PROGRAM internal cleanup ID` at the end; null: nothing
-  char* const* create_argv = nullptr;     // the runtime's create command
+  bool stdin_once = false;         // the end of a client's input closes the workload's
+  const char* oom_file = nullptr;  // memory.events or memory.oom_control of the workload's cgroup
+  /// Executed as `PROGRAM internal cleanup ID` at the end, `internal restart ID STARTED` after the back-off, and
+  /// `internal health ID STATUS` when the health changes; null: nothing.
+  const char* cleanup_program = nullptr;
+  char* const* create_argv = nullptr;  // the runtime's create command
 };
 
 /// Reads the arguments after the program name; false (and a message on standard error) when they make no sense.

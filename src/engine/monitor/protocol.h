@@ -27,13 +27,16 @@ enum class MessageType : uint32_t {
   // from the monitor
   kCreated = 100,  // a: host pid of the first process
   kFailed,         // text: what the runtime said
-  kExited,         // a: exit code, b: signal or 0, flags: 1 when the kernel killed for memory; time_ns
+  kExited,         // a: exit code, b: signal or 0, flags: kExited...; time_ns
   kUnknown,
 };
 
 inline constexpr uint32_t kAttachOutput = 1, kAttachError = 2, kAttachInput = 4;
 /// The client that started the workload: it is never dropped for being slow.
 inline constexpr uint32_t kAttachPrimary = 8;
+
+inline constexpr uint32_t kExitedForMemory = 1;  // the kernel killed it for memory
+inline constexpr uint32_t kExitedRestarts = 2;   // it will be started again: nobody is to clean up
 
 struct Message {
   MessageType type = MessageType::kUnknown;

@@ -13,9 +13,11 @@
 #include "oci/json_writer.h"
 #include "runtime/command/commands.h"
 #include "runtime/command/flags.h"
+#include "runtime/notify.h"
 #include "runtime/record.h"
 #include "runtime/safe_exe.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 namespace hull::runtime::command {
 namespace {
@@ -78,6 +80,11 @@ void count_listen_fds(CreateOptions& options) {
   options.listen_fds = static_cast<int>(parse_int(count, 0, 1024).value_or(0));
 }
 
+std::string notify_socket() {
+  const char* path = ::getenv("NOTIFY_SOCKET");
+  return path == nullptr ? std::string() : path;
+}
+
 Result<void> check_preserved(int count) {
   for (int fd = 3; fd < 3 + count; ++fd) {
     const int flags = ::fcntl(fd, F_GETFD);
@@ -129,6 +136,7 @@ Result<int> parse_signal(std::string_view text) {
 Result<int> create(const Global& global, const Words& words) {
   TRY_ASSIGN(CreateOptions options, create_options(global, words, false));
   count_listen_fds(options);
+  options.notify_socket = notify_socket();
   TRY(check_preserved(options.preserve_fds + options.listen_fds));
   TRY(global.runtime->create(options));
   return 0;
@@ -137,13 +145,24 @@ Result<int> create(const Global& global, const Words& words) {
 Result<int> run(const Global& global, const Words& words) {
   TRY_ASSIGN(CreateOptions options, create_options(global, words, true));
   count_listen_fds(options);
+  options.notify_socket = notify_socket();
   TRY(check_preserved(options.preserve_fds + options.listen_fds));
   return global.runtime->run(options);
 }
 
 Result<int> start(const Global& global, const Words& words) {
   TRY_ASSIGN(const std::string id, id_of(global, words));
+  const std::string socket = notify_socket();
+  std::optional<NotifyProxy> notify;
+  if (!socket.empty() && global.program->isolation == "container") {
+    TRY_ASSIGN(notify, NotifyProxy::listen(global.options.root + "/" + id, socket));
+  }
   TRY(global.runtime->start(id));
+  if (notify) {
+    TRY_ASSIGN(const ContainerInfo info, global.runtime->state(id));
+    const auto pidfd = sys::pidfd_open(info.state.pid);
+    if (pidfd.ok()) TRY(notify->wait(pidfd->get(), info.state.pid));
+  }
   return 0;
 }
 
