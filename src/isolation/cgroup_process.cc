@@ -2,9 +2,11 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +16,7 @@
 #include "isolation/cgroup_files.h"
 #include "isolation/cgroup_systemd.h"
 #include "sys/file.h"
+#include "sys/process.h"
 
 namespace hull::isolation {
 
@@ -115,6 +118,7 @@ std::vector<const Folder*> witnesses(const std::vector<Folder>& folders) {
   return out;
 }
 
+constexpr milliseconds kUsualFreeze{50};   // after which the cause of a longer one is looked for
 constexpr milliseconds kFreezeLimit{500};  // of one try to freeze what is to be killed
 
 Result<void> freeze_v1(const Folder& folder, milliseconds limit) {
@@ -134,6 +138,34 @@ Result<void> freeze_v1(const Folder& folder, milliseconds limit) {
       return errorf(ErrorKind::kTimeout, "pause: the processes in {} did not stop within {} ms", folder.full_path(),
                     limit.count());
     }
+  }
+}
+
+/// The root of the hierarchy, or the highest group of it in sight.
+UniqueFd root_of(const Folder& folder) {
+  const Result<int> dir = folder.dir_fd();
+  if (!dir.ok()) return UniqueFd();
+  UniqueFd highest;
+  for (int depth = 0; depth < kMaxDepth; ++depth) {
+    UniqueFd above(::openat(highest ? highest.get() : *dir, "..", O_PATH | O_DIRECTORY | O_CLOEXEC));
+    struct statfs info{};
+    if (!above || ::fstatfs(above.get(), &info) != 0 || info.f_type != CGROUP2_SUPER_MAGIC) break;
+    highest = std::move(above);
+  }
+  return highest;
+}
+
+/// A thread of the kernel that works for a process inside is in its group, yet never freezes: the group would stay
+/// "frozen 0" for ever. KVM has one for each machine (kvm-nx-lpage-recovery, until Linux 6.14). They go to the root,
+/// where kernel threads are.
+void release_kernel_threads(const Folder& folder, const std::vector<pid_t>& pids) {
+  const UniqueFd root = root_of(folder);
+  if (!root) return;
+  for (const pid_t pid : pids) {
+    const auto stat = sys::process_stat(pid);
+    if (!stat || !stat->kernel_thread) continue;
+    const UniqueFd procs(::openat(root.get(), "cgroup.procs", O_WRONLY | O_CLOEXEC));
+    if (procs) ignore_result(sys::write_all(procs.get(), std::to_string(pid)));
   }
 }
 
@@ -194,7 +226,13 @@ Result<void> Cgroup::freeze(milliseconds limit) {
   }
   TRY(cgroup_files::write(*folder, "cgroup.freeze", "1", "pause"));
   TRY_ASSIGN(const Events events, Events::open(*folder));
-  if (events.wait_for("frozen", 1, Clock::now() + limit)) return {};
+  const Clock::time_point deadline = Clock::now() + limit;
+  if (events.wait_for("frozen", 1, std::min(deadline, Clock::now() + kUsualFreeze))) return {};
+  release_kernel_threads(*folder, processes().value_or({}));
+  // A kernel thread that leaves does not make the kernel count again.
+  try_write(*folder, "cgroup.freeze", "0");
+  TRY(cgroup_files::write(*folder, "cgroup.freeze", "1", "pause"));
+  if (events.wait_for("frozen", 1, deadline)) return {};
   try_write(*folder, "cgroup.freeze", "0");
   return errorf(ErrorKind::kTimeout, "pause: the processes in {} did not stop within {} ms", folder->full_path(),
                 limit.count());

@@ -39,7 +39,10 @@ std::optional<ProcessStat> process_stat(pid_t pid) {
   ProcessStat stat;
   at += 2;
   stat.state = *at;
+  constexpr int kFlagsField = 9;
+  constexpr unsigned long kKernelThread = 0x00200000;  // PF_KTHREAD of include/linux/sched.h
   for (int field = 3; field < 22; ++field) {
+    if (field == kFlagsField) stat.kernel_thread = (std::strtoul(at, nullptr, 10) & kKernelThread) != 0;
     at = std::strchr(at, ' ');
     if (at == nullptr) return std::nullopt;
     ++at;

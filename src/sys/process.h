@@ -22,6 +22,7 @@ Result<void> pidfd_signal(int pidfd, int signal);
 struct ProcessStat {
   char state = '?';
   uint64_t start_time = 0;
+  bool kernel_thread = false;
 };
 /// Nothing when there is no such process.
 std::optional<ProcessStat> process_stat(pid_t pid);
