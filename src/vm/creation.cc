@@ -23,6 +23,7 @@
 #include "sys/file.h"
 #include "sys/process.h"
 #include "vm/outcome.h"
+#include "vm/program_check.h"
 #include "vm/supervisor.h"
 
 namespace hull::vm {
@@ -61,6 +62,7 @@ Creation::~Creation() {
 Result<void> Creation::make() {
   TRY(check_options());
   TRY_ASSIGN(plan_, plan_machine(create_.bundle, create_.config));
+  if (plan_.shares_root) TRY(check_program(spec(), plan_.rootfs));
   if (plan_.choice.emulated) log_debug("{}", plan_.choice.reason);
   if (!plan_.parts.network_namespace.empty()) {
     TRY_ASSIGN(network_namespace_,
