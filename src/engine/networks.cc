@@ -91,6 +91,14 @@ std::string document(const Network& n, const std::vector<Engine::NetworkMember>&
   return std::move(w).take();
 }
 
+Error machine_is_running(std::string_view name) {
+  return errorf(
+      ErrorKind::kUnsupported,
+      "{} is a virtual machine, whose network cards are there from its start on: stop it, change its networks, "
+      "and start it again",
+      name);
+}
+
 }  // namespace
 
 bool has_own_networks(std::string_view mode) {
@@ -275,6 +283,7 @@ Result<void> EngineImpl::network_connect(std::string_view network_ref, std::stri
   config.ip6.clear();
   config.network_aliases.clear();
   TRY(validate(config));
+  if (running && row.isolation == Isolation::kVm) return machine_is_running(row.name);
   if (running) TRY(connect_running(row, config, config.networks.back(), state.pid));
   return names->set_networks(row.id, to_json(config), joined_networks(config));
 }
@@ -310,6 +319,7 @@ Result<void> EngineImpl::network_disconnect(std::string_view network_ref, std::s
   if (!joined && (removed == 0 || (running && !explicitly))) {
     return errorf(ErrorKind::kConflict, "container {} is not connected to network {}", row.id, n.name);
   }
+  if (joined && row.isolation == Isolation::kVm) return machine_is_running(row.name);
   if (joined) TRY(disconnect_running(row, n, state.pid));
   config.networks = std::move(all);
   if (config.network == n.name) config.network = config.networks.empty() ? "bridge" : config.networks.front().network;

@@ -46,6 +46,11 @@ Result<void> EngineImpl::write_vm_json(const WorkloadRow& row, const Config& con
   document.scratch = paths_.scratch_disk(row.id);
   document.memory_bytes = size.memory_bytes;
   document.vcpus = size.vcpus;
+  const size_t networks = attachments(config).size();
+  if (networks > vm::kMostNics) {
+    return errorf(ErrorKind::kUnsupported, "{} networks: a virtual machine can be on {}", networks, vm::kMostNics);
+  }
+  document.nics = static_cast<uint32_t>(std::max<size_t>(1, networks));
   document.hypervisor = config.hypervisor.empty() ? settings_.vm_hypervisor : config.hypervisor;
   document.data_root = settings_.data_root;
   document.kernel = settings_.vm_kernel;

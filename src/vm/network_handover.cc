@@ -70,8 +70,14 @@ Result<void> dump(NetlinkSocket& socket, uint16_t type, const Header& header,
   }
 }
 
-/// Interfaces of Ethernet's kind that are up, but for the machine's tap; and the tap's index.
-Result<std::vector<Link>> ethernet_links(NetlinkSocket& socket, uint32_t* tap) {
+/// "eth2" before "eth10".
+bool comes_first(const Link& a, const Link& b) {
+  return a.name.size() != b.name.size() ? a.name.size() < b.name.size() : a.name < b.name;
+}
+
+/// Interfaces of Ethernet's kind that are up, by their names, and the indices of the machine's `taps`, by their numbers
+/// (0: none of this number).
+Result<std::vector<Link>> ethernet_links(NetlinkSocket& socket, std::vector<uint32_t>& taps) {
   std::vector<Link> found;
   const auto visit = [&](const NetlinkMessage& message) {
     ifinfomsg header;
@@ -91,7 +97,9 @@ Result<std::vector<Link>> ethernet_links(NetlinkSocket& socket, uint32_t* tap) {
         });
       }
     });
-    if (link.name == kTapName) {
+    const auto tap = std::find_if(taps.begin(), taps.end(),
+                                  [&, card = size_t{0}](uint32_t) mutable { return link.name == tap_name(card++); });
+    if (tap != taps.end()) {
       *tap = link.index;
     } else if (header.ifi_type == ARPHRD_ETHER && (header.ifi_flags & IFF_UP) != 0) {
       found.push_back(std::move(link));
@@ -99,6 +107,7 @@ Result<std::vector<Link>> ethernet_links(NetlinkSocket& socket, uint32_t* tap) {
   };
   ifinfomsg header{};
   TRY(dump(socket, RTM_GETLINK, header, visit, [&] { found.clear(); }));
+  std::sort(found.begin(), found.end(), comes_first);
   return found;
 }
 
@@ -226,10 +235,10 @@ std::string mac_text(const std::array<uint8_t, 6>& mac) {
 }
 
 /// The bridge, down, and its index.
-Result<uint32_t> make_bridge(NetlinkSocket& socket, uint32_t mtu) {
+Result<uint32_t> make_bridge(NetlinkSocket& socket, const std::string& name, uint32_t mtu) {
   NetlinkBatch batch;
   batch.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, link_header(0));
-  batch.put_string(IFLA_IFNAME, kJoinName);
+  batch.put_string(IFLA_IFNAME, name);
   batch.put_u32(IFLA_MTU, mtu);
   const auto mac = random_mac_bytes();
   batch.put(IFLA_ADDRESS, mac.data(), mac.size());
@@ -246,7 +255,7 @@ Result<uint32_t> make_bridge(NetlinkSocket& socket, uint32_t mtu) {
   uint32_t index = 0;
   NetlinkBatch question;
   question.begin(RTM_GETLINK, 0, link_header(0));
-  question.put_string(IFLA_IFNAME, kJoinName);
+  question.put_string(IFLA_IFNAME, name);
   question.end();
   TRY_ASSIGN(const auto failures, socket.exchange(question, [&](const NetlinkMessage& message) {
     ifinfomsg found;
@@ -255,7 +264,7 @@ Result<uint32_t> make_bridge(NetlinkSocket& socket, uint32_t mtu) {
       index = static_cast<uint32_t>(found.ifi_index);
     }
   }));
-  if (!failures.empty() || index == 0) return errorf(ErrorKind::kIo, "the bridge {} has disappeared", kJoinName);
+  if (!failures.empty() || index == 0) return errorf(ErrorKind::kIo, "the bridge {} has disappeared", name);
   return index;
 }
 
@@ -264,8 +273,9 @@ bool is_link_local(const Address& address) {
          (static_cast<uint8_t>(address.bytes[1]) & 0xc0) == 0x80;
 }
 
-Result<void> join(NetlinkSocket& socket, const Link& link, uint32_t tap, const std::vector<Address>& addresses) {
-  TRY_ASSIGN(const uint32_t bridge, make_bridge(socket, link.mtu));
+Result<void> join(NetlinkSocket& socket, const Link& link, size_t card, uint32_t tap,
+                  const std::vector<Address>& addresses) {
+  TRY_ASSIGN(const uint32_t bridge, make_bridge(socket, bridge_name(card), link.mtu));
   // Before anything new is up. A kernel without IPv6 knows none of this.
   NetlinkBatch quiet;
   for (const uint32_t index : {bridge, link.index, tap}) add_no_link_local(quiet, index);
@@ -291,45 +301,16 @@ Result<void> join(NetlinkSocket& socket, const Link& link, uint32_t tap, const s
   return send(socket, batch, fmt::format("join {} with the machine", link.name));
 }
 
-}  // namespace
-
-Result<std::string> random_mac() { return mac_text(random_mac_bytes()); }
-
-Result<UniqueFd> open_tap() {
-  auto opened = sys::open("/dev/net/tun", O_RDWR);
-  if (!opened.ok()) {
-    return std::move(opened).error().context("the network of a virtual machine").as(ErrorKind::kUnsupported);
-  }
-  ifreq request{};
-  std::strncpy(request.ifr_name, kTapName, sizeof request.ifr_name - 1);
-  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-  if (::ioctl(opened->get(), TUNSETIFF, &request) != 0) return errnof("make the network device {}", kTapName);
-  return opened;
-}
-
-Result<guest::proto::Interface> hand_over_network() {
-  TRY_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
-  uint32_t tap = 0;
-  TRY_ASSIGN(const std::vector<Link> links, ethernet_links(socket, &tap));
-  guest::proto::Interface out;
-  if (links.empty()) {
-    out.set_down(true);
-    return out;
-  }
-  const Link& link = links.front();
-  if (links.size() > 1) {
-    return errorf(ErrorKind::kUnsupported,
-                  "the network namespace has {} interfaces ({}, {}...): a virtual machine takes one; connect it to one "
-                  "network",
-                  links.size(), link.name, links[1].name);
-  }
+/// One interface's address and routes, as the guest is to have them; joined with the card's tap then.
+Result<guest::proto::Interface> hand_over(NetlinkSocket& socket, const Link& link, size_t card, uint32_t tap) {
   if (link.kind == "macvlan" || link.kind == "ipvlan" || link.kind == "macvtap" || link.kind == "ipvtap") {
     return errorf(ErrorKind::kUnsupported, "interface {} is of type {}, which can't be joined with a virtual machine's",
                   link.name, link.kind);
   }
-  if (tap == 0) return errorf(ErrorKind::kIo, "the machine's network device {} has disappeared", kTapName);
+  if (tap == 0) return errorf(ErrorKind::kIo, "the machine's network device {} has disappeared", tap_name(card));
   TRY_ASSIGN(const std::vector<Address> addresses, addresses_of(socket, link.index));
   TRY_ASSIGN(const std::vector<guest::proto::Route> routes, routes_of(socket, link.index));
+  guest::proto::Interface out;
   out.set_name(link.name);
   out.set_mac(mac_text(link.mac));
   out.set_mtu(link.mtu);
@@ -340,7 +321,55 @@ Result<guest::proto::Interface> hand_over_network() {
     told->set_prefix(address.header.ifa_prefixlen);
   }
   for (const guest::proto::Route& route : routes) *out.add_routes() = route;
-  TRY(join(socket, link, tap, addresses));
+  TRY(join(socket, link, card, tap, addresses));
+  return out;
+}
+
+}  // namespace
+
+std::string tap_name(size_t card) { return fmt::format("hulltap{}", card); }
+std::string bridge_name(size_t card) { return fmt::format("hullbr{}", card); }
+
+Result<std::string> random_mac() { return mac_text(random_mac_bytes()); }
+
+Result<UniqueFd> open_tap(size_t card) {
+  auto opened = sys::open("/dev/net/tun", O_RDWR);
+  if (!opened.ok()) {
+    return std::move(opened).error().context("the network of a virtual machine").as(ErrorKind::kUnsupported);
+  }
+  ifreq request{};
+  const std::string name = tap_name(card);
+  name.copy(request.ifr_name, sizeof request.ifr_name - 1);
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (::ioctl(opened->get(), TUNSETIFF, &request) != 0) return errnof("make the network device {}", name);
+  return opened;
+}
+
+Result<size_t> count_interfaces() {
+  TRY_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+  std::vector<uint32_t> none;
+  TRY_ASSIGN(const std::vector<Link> links, ethernet_links(socket, none));
+  return links.size();
+}
+
+Result<std::vector<guest::proto::Interface>> hand_over_network(size_t cards) {
+  TRY_ASSIGN(NetlinkSocket socket, NetlinkSocket::open(NETLINK_ROUTE));
+  std::vector<uint32_t> taps(cards, 0);
+  TRY_ASSIGN(const std::vector<Link> links, ethernet_links(socket, taps));
+  if (links.size() > cards) {
+    return errorf(ErrorKind::kUnsupported,
+                  "the network namespace has {} interfaces, the virtual machine was made with {} network cards: they "
+                  "have to be there when it is created",
+                  links.size(), cards);
+  }
+  std::vector<guest::proto::Interface> out(cards);
+  for (size_t card = 0; card < cards; ++card) {
+    if (card < links.size()) {
+      TRY_ASSIGN(out[card], hand_over(socket, links[card], card, taps[card]));
+    } else {
+      out[card].set_down(true);
+    }
+  }
   return out;
 }
 

@@ -69,10 +69,11 @@ TEST(NetworkHandover, MovesTheAddressIntoTheGuest) {
                     "ip address add fd00:9::2/64 dev eth0 nodad && ip route add default via 10.9.0.1 && ip route add "
                     "10.77.0.0/16 via 10.9.0.3 metric 7"),
               0);
-    const auto tap = open_tap();
+    const auto tap = open_tap(0);
     ASSERT_TRUE(tap.ok()) << tap.error().message();
-    const auto told = hand_over_network();
-    ASSERT_TRUE(told.ok()) << told.error().message();
+    const auto all = hand_over_network(1);
+    ASSERT_TRUE(all.ok()) << all.error().message();
+    const guest::proto::Interface* told = all->data();
     EXPECT_EQ(told->name(), "eth0");
     EXPECT_EQ(told->mac(), "02:11:22:33:44:55");
     EXPECT_EQ(told->mtu(), 1400u);
@@ -101,23 +102,48 @@ TEST(NetworkHandover, MovesTheAddressIntoTheGuest) {
 
 TEST(NetworkHandover, NoInterfaceLeavesTheGuestsDown) {
   in_namespace([] {
-    const auto tap = open_tap();
+    const auto tap = open_tap(0);
     ASSERT_TRUE(tap.ok());
-    const auto told = hand_over_network();
+    const auto told = hand_over_network(1);
     ASSERT_TRUE(told.ok()) << told.error().message();
-    EXPECT_TRUE(told->down());
-    EXPECT_EQ(told->addresses_size(), 0);
+    ASSERT_EQ(told->size(), 1u);
+    EXPECT_TRUE(told->front().down());
+    EXPECT_EQ(told->front().addresses_size(), 0);
   });
 }
 
-TEST(NetworkHandover, RefusesASecondInterface) {
+constexpr const char* kTwoLinks =
+    "ip link add eth10 type veth peer name h0 && ip link add eth2 type veth peer name h1 && ip link set eth10 up && ip "
+    "link set eth2 up && ip address add 10.9.2.2/24 dev eth2 && ip address add 10.9.10.2/24 dev eth10";
+
+TEST(NetworkHandover, EachInterfaceGetsACard) {
   in_namespace([] {
-    ASSERT_EQ(shell("ip link add eth0 type veth peer name h0 && ip link add eth1 type veth peer name h1 && ip link set "
-                    "eth0 up && ip link set eth1 up"),
-              0);
-    const auto tap = open_tap();
+    ASSERT_EQ(shell(kTwoLinks), 0);
+    EXPECT_EQ(count_interfaces().value_or(0), 2u);
+    const auto first = open_tap(0);
+    const auto second = open_tap(1);
+    const auto third = open_tap(2);
+    ASSERT_TRUE(first.ok() && second.ok() && third.ok());
+    const auto told = hand_over_network(3);
+    ASSERT_TRUE(told.ok()) << told.error().message();
+    ASSERT_EQ(told->size(), 3u);
+    EXPECT_EQ((*told)[0].name(), "eth2");
+    EXPECT_EQ((*told)[0].addresses(0).address(), std::string("\x0a\x09\x02\x02", 4));
+    EXPECT_EQ((*told)[1].name(), "eth10");
+    EXPECT_TRUE((*told)[2].down());
+    EXPECT_EQ(shell("ip link show master hullbr0 | grep -q hulltap0"), 0);
+    EXPECT_EQ(shell("ip link show master hullbr0 | grep -q eth2"), 0);
+    EXPECT_EQ(shell("ip link show master hullbr1 | grep -q hulltap1"), 0);
+    EXPECT_EQ(shell("ip link show master hullbr1 | grep -q eth10"), 0);
+  });
+}
+
+TEST(NetworkHandover, RefusesMoreInterfacesThanCards) {
+  in_namespace([] {
+    ASSERT_EQ(shell(kTwoLinks), 0);
+    const auto tap = open_tap(0);
     ASSERT_TRUE(tap.ok());
-    const auto told = hand_over_network();
+    const auto told = hand_over_network(1);
     ASSERT_FALSE(told.ok());
     EXPECT_EQ(told.error().kind(), ErrorKind::kUnsupported);
   });

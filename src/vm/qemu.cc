@@ -160,7 +160,8 @@ class Arguments {
           fmt::format("driver=throttle,node-name=limited{0},throttle-group=limit{0},file={1}", index, node));
       node = fmt::format("limited{}", index);
     }
-    device(fmt::format("virtio-blk-device,drive={}{}", node,
+    // A disk of the host's that is full is an error for the guest; by default QEMU would stop the machine for ever.
+    device(fmt::format("virtio-blk-device,drive={},werror=report,rerror=report{}", node,
                        one.serial.empty() ? std::string() : ",serial=" + qemu_escape(one.serial)));
     return {};
   }

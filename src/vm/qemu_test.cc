@@ -48,7 +48,7 @@ TEST_F(Qemu, OneExtentIsRawAndSeveralAreOneDescriptor) {
   ASSERT_TRUE(arguments.ok()) << arguments.error().message();
   EXPECT_THAT(*arguments, Contains(HasSubstr("driver=vmdk,node-name=disk0,read-only=on")));
   EXPECT_THAT(*arguments, Contains(HasSubstr("driver=raw,node-name=disk1,read-only=off")));
-  EXPECT_THAT(*arguments, Contains("virtio-blk-device,drive=disk1,serial=scratch"));
+  EXPECT_THAT(*arguments, Contains("virtio-blk-device,drive=disk1,werror=report,rerror=report,serial=scratch"));
   EXPECT_THAT(*sys::read_file(folder_ + "/disk0.vmdk"), HasSubstr("RW 1 FLAT \"" + folder_ + "/b\" 0"));
 }
 

@@ -20,7 +20,7 @@ constexpr auto kForEver = std::chrono::hours(24 * 365 * 10);
 
 Patience patience_of(bool emulated) {
   if (!emulated) return {};
-  return {.call = 10s, .boot = 60s, .hung = 90s, .shutdown = 30s, .idle = 3s};
+  return {.call = 15s, .boot = 90s, .hung = 90s, .shutdown = 30s, .idle = 3s};
 }
 
 int exit_code_of(const guest::proto::WaitResponse& response) {

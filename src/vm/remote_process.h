@@ -15,9 +15,9 @@ namespace hull::vm {
 
 /// How long a guest may take over one call. Software emulation on a busy host is slow.
 struct Patience {
-  std::chrono::milliseconds call{5000};
-  std::chrono::milliseconds boot{30000};
-  std::chrono::milliseconds hung{30000};  ///< without an answer to a ping
+  std::chrono::milliseconds call{10000};
+  std::chrono::milliseconds boot{60000};
+  std::chrono::milliseconds hung{60000};  ///< without an answer to a ping
   std::chrono::milliseconds shutdown{10000};
   std::chrono::milliseconds idle{1000};  ///< output of a process that has ended may take so long to arrive
 };

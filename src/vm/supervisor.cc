@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "sys/file.h"
 #include "sys/mount_api.h"
+#include "vm/confine.h"
 #include "vm/descriptors.h"
 #include "vm/layer_disk.h"
 #include "vm/network_handover.h"
@@ -57,6 +58,7 @@ class Supervisor {
   Result<void> add_disks();
   Result<void> open_console();
   Result<void> listen_for_ready();
+  Result<void> add_network_cards();
   Result<void> launch();
 
   // In the loop.
@@ -70,7 +72,8 @@ class Supervisor {
   void on_ping();
   void look_at_the_clock();
   Result<void> start_workload();
-  guest::proto::ConfigureRequest configuration(const guest::proto::Interface& interface) const;
+  Result<void> retire();
+  guest::proto::ConfigureRequest configuration(const std::vector<guest::proto::Interface>& interfaces) const;
   guest::proto::CreateRequest creation(const guest::proto::Streams& streams) const;
 
   // The end.
@@ -84,8 +87,10 @@ class Supervisor {
   SupervisorPlan plan_;
   Patience patience_;
   UniqueFd signals_, ready_listener_, start_request_;
+  std::vector<UniqueFd> taps_;
   DrainedPipe console_, daemon_log_;
-  UniqueFd console_write_;
+  UniqueFd console_write_, oom_file_;
+  std::string tail_file_ = run_path("console.tail");
   FileDaemon daemon_;
   Machine machine_;
   bool launched_ = false, ready_ = false, released_ = false, started_ = false;
@@ -207,19 +212,34 @@ Result<void> Supervisor::listen_for_ready() {
   return {};
 }
 
+/// Before the networks are there, when it is the engine's that comes (it says how many); after, with other engines.
+Result<void> Supervisor::add_network_cards() {
+  size_t cards = plan_.vm.nics;
+  if (cards == 0) {
+    TRY_ASSIGN(cards, count_interfaces());
+    cards = std::clamp<size_t>(cards, 1, kMostNics);
+  }
+  for (size_t card = 0; card < cards; ++card) {
+    TRY_ASSIGN(UniqueFd tap, open_tap(card));
+    vmm::NetConfig net;
+    net.tap_fd = tap.get();
+    TRY_ASSIGN(net.mac, random_mac());
+    plan_.machine.nets.push_back(net);
+    taps_.push_back(std::move(tap));
+  }
+  return {};
+}
+
 Result<void> Supervisor::launch() {
   TRY(enter_place());
   TRY(mount_run_folder());
   TRY(share_files());
-  TRY_ASSIGN(UniqueFd tap, open_tap());
-  vmm::NetConfig net;
-  net.tap_fd = tap.get();
-  TRY_ASSIGN(net.mac, random_mac());
-  plan_.machine.nets.push_back(net);
+  TRY(add_network_cards());
   TRY(add_disks());
   TRY(open_console());
   TRY(listen_for_ready());
   TRY_ASSIGN(machine_, plan_.hypervisor->start(plan_.machine, kRunFolder));
+  taps_.clear();  // the machine's alone now
   launched_ = true;
   launched_at_ = Clock::now();
   return {};
@@ -227,13 +247,13 @@ Result<void> Supervisor::launch() {
 
 // ---- Starting the workload ------------------------------------------------------------------------------------------
 
-guest::proto::ConfigureRequest Supervisor::configuration(const guest::proto::Interface& interface) const {
+guest::proto::ConfigureRequest Supervisor::configuration(const std::vector<guest::proto::Interface>& interfaces) const {
   guest::proto::ConfigureRequest request;
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   request.set_time_ns(int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec);
   request.set_hostname(plan_.spec.guest.hostname);
-  *request.add_interfaces() = interface;
+  for (const guest::proto::Interface& interface : interfaces) *request.add_interfaces() = interface;
   if (!plan_.shares_root) {
     guest::proto::OverlayRoot* root = request.mutable_root();
     for (size_t i = 0; i < plan_.vm.layers.size(); ++i) {
@@ -266,9 +286,9 @@ Result<void> Supervisor::start_workload() {
   const std::string& vsock = plan_.machine.vsock_socket;
   const auto limit = [&] { return guest::after(patience_.call); };
   TRY_ASSIGN(guest::AgentClient agent, guest::AgentClient::connect(vsock, limit()));
-  TRY_ASSIGN(const guest::proto::Interface interface, hand_over_network());
+  TRY_ASSIGN(const std::vector<guest::proto::Interface> interfaces, hand_over_network(plan_.machine.nets.size()));
   // What was said before the network, disks and folders are in place takes the guest longest.
-  TRY(agent.configure(configuration(interface), guest::after(patience_.boot)));
+  TRY(agent.configure(configuration(interfaces), guest::after(patience_.boot)));
   const bool terminal = plan_.spec.guest.process->terminal;
   const Relay::Ends ends{STDIN_FILENO, STDOUT_FILENO, terminal ? -1 : STDERR_FILENO, terminal};
   TRY_ASSIGN(const std::string token, guest::make_stream_token());
@@ -284,7 +304,19 @@ Result<void> Supervisor::start_workload() {
   TRY(workload_->watch(std::move(agent)));
   TRY_ASSIGN(guest::AgentClient ping, guest::AgentClient::connect(vsock, limit()));
   ping_.emplace(std::move(ping));
+  TRY(retire());
   ping_at_ = Clock::now() + kPingEvery;
+  return {};
+}
+
+/// What the end needs is opened now; nothing of the host is in sight afterwards.
+Result<void> Supervisor::retire() {
+  if (!plan_.vm.oom_file.empty()) {
+    TRY_ASSIGN(oom_file_, sys::open(plan_.vm.oom_file, O_WRONLY | O_NOFOLLOW));
+  }
+  TRY(confine(kRunFolder, plan_.spec.shares.empty() ? "" : run_path("share")));
+  tail_file_ = "/console.tail";
+  machine_.log = machine_.log.substr(std::min(std::strlen(kRunFolder), machine_.log.size()));
   return {};
 }
 
@@ -454,9 +486,8 @@ Error Supervisor::explain(Error error) {
   if (!ended) return Error(error.kind(), error.message() + console_words());
   for (int i = 0; i < 64 && console_.fd() >= 0; ++i) console_.drain();
   const int status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status & 0x7f;
-  const std::string tail_file = run_path("console.tail");
-  ignore_result(sys::replace_file(tail_file, console_.tail().text(), 0600, false));
-  return machine_failure(machine_, status, tail_file);
+  ignore_result(sys::replace_file(tail_file_, console_.tail().text(), 0600, false));
+  return machine_failure(machine_, status, tail_file_);
 }
 
 /// Before the start somebody will ask; afterwards the workload's standard error is where a user looks.
@@ -476,9 +507,7 @@ void Supervisor::fail(Error error) {
 }
 
 void Supervisor::note_oom() {
-  if (plan_.vm.oom_file.empty()) return;
-  auto file = sys::open(plan_.vm.oom_file, O_WRONLY | O_NOFOLLOW);
-  if (file.ok()) ignore_result(sys::write_all(file->get(), "oom_kill 1\n"));
+  if (oom_file_) ignore_result(sys::write_all(oom_file_.get(), "oom_kill 1\n"));
 }
 
 void Supervisor::finish(const guest::proto::WaitResponse& response) {

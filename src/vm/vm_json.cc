@@ -26,6 +26,7 @@ Result<VmJson> parse_vm_json(std::string_view json) {
     if (key == "scratch") return r.value(vm.scratch);
     if (key == "memory") return r.value(vm.memory_bytes);
     if (key == "vcpus") return r.value(vm.vcpus);
+    if (key == "nics") return r.value(vm.nics);
     if (key == "hypervisor") return r.value(vm.hypervisor);
     if (key == "dataRoot") return r.value(vm.data_root);
     if (key == "kernel") return r.value(vm.kernel);
@@ -50,6 +51,9 @@ Result<VmJson> parse_vm_json(std::string_view json) {
   if (vm.vcpus == 0 || vm.vcpus > kMostVcpus) {
     return errorf(ErrorKind::kInvalid, "{}: vcpus: expected 1 to {}, not {}", kVmJsonName, kMostVcpus, vm.vcpus);
   }
+  if (vm.nics > kMostNics) {
+    return errorf(ErrorKind::kInvalid, "{}: nics: at most {}, not {}", kVmJsonName, kMostNics, vm.nics);
+  }
   if (vm.hypervisor != "auto" && vm.hypervisor != "kvm" && vm.hypervisor != "qemu") {
     return errorf(ErrorKind::kInvalid, "{}: hypervisor: expected auto, kvm or qemu, not \"{}\"", kVmJsonName,
                   vm.hypervisor);
@@ -64,6 +68,7 @@ std::string to_json(const VmJson& vm) {
     w.member_opt("scratch", vm.scratch);
     w.member("memory", vm.memory_bytes);
     w.member("vcpus", vm.vcpus);
+    if (vm.nics != 0) w.member("nics", vm.nics);
     w.member("hypervisor", vm.hypervisor);
     w.member_opt("dataRoot", vm.data_root);
     w.member_opt("kernel", vm.kernel);

@@ -13,6 +13,8 @@
 namespace hull::vm {
 
 inline constexpr std::string_view kVmJsonName = "vm.json";
+/// Network cards of one machine: QEMU's microvm has transports for 24 devices of all kinds.
+inline constexpr uint32_t kMostNics = 8;
 
 struct VmJson {
   /// EROFS layer blobs of the image, uppermost first: absolute paths. They stay as long as the workload exists (the
@@ -22,6 +24,7 @@ struct VmJson {
   std::string scratch;
   uint64_t memory_bytes = 0;  ///< of the machine: what the workload may use and what the guest's kernel needs
   uint32_t vcpus = 1;
+  uint32_t nics = 0;                ///< network cards, one for each network; 0: as many as the namespace has interfaces
   std::string hypervisor = "auto";  ///< auto, kvm, qemu
   std::string data_root;            ///< the engine's: its guest kernels are below (kernel_store.h)
   std::string kernel;               ///< name of one of them; "": the default

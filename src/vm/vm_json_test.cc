@@ -11,6 +11,7 @@ VmJson full() {
   vm.scratch = "/data/workloads/x/scratch.ext4";
   vm.memory_bytes = 300 << 20;
   vm.vcpus = 3;
+  vm.nics = 2;
   vm.hypervisor = "qemu";
   vm.data_root = "/data";
   vm.kernel = "6.1.0-1-cloud-amd64";

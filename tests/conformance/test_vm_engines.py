@@ -85,7 +85,8 @@ def test_podman_run(podman):
                   stdin=None, input="in\n")
     assert (done.returncode, done.stdout) == (5, "in\n") and "err" in done.stderr
     missing = podman("run", "--rm", "--network", "none", "busybox", "nosuch", check=False)
-    assert missing.returncode == 127 and "executable file not found in $PATH" in missing.stderr
+    # The program is looked up when the machine has booted: in start, whose message Podman only shows.
+    assert missing.returncode in (126, 127) and "executable file not found in $PATH" in missing.stderr
     shared = podman("run", "--rm", "--network", "host", "busybox", "true", check=False)
     assert shared.returncode != 0 and "can't use the host's network" in shared.stderr
 

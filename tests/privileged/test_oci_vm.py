@@ -102,6 +102,9 @@ def test_life_and_commands(vm, tmp_path):
     assert document["status"] == "running" and document["bundle"] == str(bundle)
     supervisor = int((tmp_path / "pid").read_text())
     assert document["pid"] == supervisor
+    assert os.readlink(f"/proc/{supervisor}/root") == "/run/hull-vm"  # it sees nothing of the host any more
+    capabilities = pathlib.Path(f"/proc/{supervisor}/status").read_text().split("CapEff:")[1].split()[0]
+    assert int(capabilities, 16) == 1 << 5  # CAP_KILL
     assert vm.call("list", "-q").stdout == "c\n"
     again = vm.call("create", "--bundle", bundle, "c", check=False)
     assert again.returncode == 1 and "container with id exists" in again.stderr

@@ -34,7 +34,9 @@ class Wall:
         return self.isolation == "vm"
 
     def flags(self):
-        return ["--isolation", self.isolation, "-q"]  # -q: without the line that says that it is emulated
+        flags = ["--isolation", self.isolation, "-q"]  # -q: without the line that says that it is emulated
+        hypervisor = os.environ.get("HULL_TEST_HYPERVISOR")
+        return [*flags, "--hypervisor", hypervisor] if self.vm and hypervisor else flags
 
     def hull(self, *arguments, timeout=LONG, **more):
         return self.instance.hull(*arguments, timeout=timeout, **more)
@@ -447,6 +449,17 @@ def test_streams_input_and_exit_code(wall):
 def test_missing_program(wall):
     done = wall.run(command=("no-such-program",), check=False)
     assert done.returncode == 127 and "no-such-program" in done.stderr, done.stderr
+
+
+def test_out_of_memory_is_told(wall):
+    name = wall.create_and_start(command=("sh", "-c", "tail /dev/zero; exit $?"), memory="64m")
+    assert wall.hull("wait", name).stdout.strip() == "137"
+    state = wall.state(name)
+    assert state["OOMKilled"] is True and state["ExitCode"] == 137, state
+    wall.hull("rm", name)
+    name = wall.create_and_start(command=("sh", "-c", "exit 137"))
+    assert wall.hull("wait", name).stdout.strip() == "137" and wall.state(name)["OOMKilled"] is False
+    wall.hull("rm", name)
 
 
 def test_program_that_may_not_be_executed(wall):
