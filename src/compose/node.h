@@ -69,7 +69,7 @@ struct Node {
   Node& set(std::string_view key, Node value);
   Node& set(std::string_view key, Node value, Mark key_mark);
   bool erase(std::string_view key);
-  void add(Node value) { list.push_back(std::move(value)); }
+  void add(Node value);
 };
 
 struct Member {
@@ -77,6 +77,9 @@ struct Member {
   Mark mark;
   Node value;
 };
+
+// Here, where a member is whole.
+inline void Node::add(Node value) { list.push_back(std::move(value)); }
 
 /// What a scalar is by YAML 1.2's core schema (with the octal form 0644 of YAML 1.1, as file modes are written).
 enum class ScalarType : uint8_t { kNull, kBool, kInt, kFloat, kText };
