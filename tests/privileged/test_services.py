@@ -207,7 +207,10 @@ def test_many_restarts_leak_nothing(hull, service):
         pid = state(hull, identifier)["Pid"]
         os.kill(pid, signal.SIGKILL)
         if number % 4 != 0:
-            hull.hull("start", identifier)  # does not wait, and begins with the short pause again
+            # By hand it does not wait, and begins with the short pause again.
+            wait_until(lambda: not (state(hull, identifier)["Status"] == "running" and state(hull, identifier)["Pid"] == pid),
+                       "its end")
+            hull.hull("start", identifier)
         wait_until(lambda: state(hull, identifier)["Pid"] not in (0, pid), "another run", 20)
     wait_until(lambda: counts() == before, f"{before}, not {counts()}", 10)
     assert abs(sum(1 for _ in (hull.root / "workloads").rglob("*")) - data) <= 2

@@ -140,7 +140,6 @@ Loop::End Loop::back_off() {
   when.it_value.tv_nsec = delay_ms_ % 1000 * 1'000'000;
   if (back_off_timer_ < 0 || ::timerfd_settime(back_off_timer_, 0, &when, nullptr) != 0) return End::kRestart;
   watch(back_off_timer_, EPOLLIN, tag_of(kBackOff));
-  aborted_ = false;
   epoll_event events[32];
   while (!aborted_ && !back_off_over_) {
     const int count = ::epoll_wait(epoll_, events, 32, -1);
