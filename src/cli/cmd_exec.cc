@@ -1,7 +1,7 @@
 // exec.
 #include "base/error_format.h"
 #include "cli/commands.h"
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 #include "cli/foreground.h"
 #include "cli/values.h"
 

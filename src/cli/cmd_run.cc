@@ -4,7 +4,7 @@
 
 #include "base/error_format.h"
 #include "cli/commands.h"
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 #include "cli/foreground.h"
 #include "cli/run_options.h"
 #include "sys/file.h"

@@ -144,6 +144,24 @@ class FakeEngine : public engine::Engine {
     calls.push_back(fmt::format("wait {} {}", ref, condition));
     return engine::ExitInfo{exit_code, false, ""};
   }
+  Result<std::unique_ptr<engine::PendingAttach>> begin_attach(std::string_view ref, bool) override {
+    return errorf(ErrorKind::kUnsupported, "begin_attach {}", ref);
+  }
+  Result<std::unique_ptr<engine::PendingWait>> begin_wait(std::string_view ref, std::string_view) override {
+    return errorf(ErrorKind::kUnsupported, "begin_wait {}", ref);
+  }
+  Result<engine::WorkloadSummary> summary(std::string_view ref) override {
+    TRY_ASSIGN(engine::WorkloadDetails details, inspect(ref));
+    return details.summary;
+  }
+  Result<std::string> exec_create(std::string_view, const engine::ExecConfig& config) override {
+    executed = config;
+    return std::string("exec");
+  }
+  Result<ExecStreams> exec_start(std::string_view, const ExecStart&) override { return ExecStreams(); }
+  Result<ExecState> exec_inspect(std::string_view) override { return ExecState(); }
+  Result<std::vector<std::string>> exec_list(std::string_view) override { return std::vector<std::string>(); }
+  Result<void> exec_resize(std::string_view, oci::Box) override { return {}; }
   Result<std::vector<engine::WorkloadSummary>> list(const engine::ListFilter& filter) override {
     calls.push_back(fmt::format("list all={} last={} filters={}", filter.all, filter.last, filter.filters.size()));
     return workloads;

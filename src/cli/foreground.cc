@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "base/error_format.h"
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 
 namespace hull::cli {
 namespace {

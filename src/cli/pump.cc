@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "base/error_format.h"
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 
 namespace hull::cli {
 namespace {

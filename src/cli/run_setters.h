@@ -7,7 +7,7 @@
 
 #include "base/error_format.h"
 #include "base/units.h"
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 #include "cli/run_options.h"
 #include "cli/text.h"
 #include "cli/values.h"

@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
 
 namespace hull::cli {
 namespace {

@@ -86,6 +86,7 @@ struct Config {  // NOLINT(clang-analyzer-optin.performance.Padding)
   std::string stop_signal;
   std::optional<int> stop_timeout_s;
   bool tty = false, open_stdin = false, attach_stdin = false, attach_stdout = true, attach_stderr = true;
+  bool stdin_once = false;  // the end of the first client's input is the program's
   bool init = false;
   std::optional<oci::Box> console_size;  // of the terminal at the start; not kept
   bool quiet_pull = false;               // no progress while the image is pulled; not kept
@@ -159,6 +160,7 @@ struct ExecConfig {
   std::vector<std::string> env;
   std::string working_dir, user;
   bool tty = false, open_stdin = false, privileged = false, detach = false;
+  bool open_stdout = true, open_stderr = true;  // whether an exec in steps shows them
   std::string detach_keys;
 };
 

@@ -514,6 +514,7 @@ std::string to_json(const Config& c) {
     write_health(w, c);
     w.member("Tty", c.tty);
     w.member("OpenStdin", c.open_stdin);
+    w.member_opt("StdinOnce", c.stdin_once);
     w.member("AttachStdin", c.attach_stdin);
     w.member("AttachStdout", c.attach_stdout);
     w.member("AttachStderr", c.attach_stderr);
@@ -552,6 +553,7 @@ Result<Config> parse_config(std::string_view json) {
     if (key == "Healthcheck") return read_health(r, c);
     if (key == "Tty") return r.value(c.tty);
     if (key == "OpenStdin") return r.value(c.open_stdin);
+    if (key == "StdinOnce") return r.value(c.stdin_once);
     if (key == "AttachStdin") return r.value(c.attach_stdin);
     if (key == "AttachStdout") return r.value(c.attach_stdout);
     if (key == "AttachStderr") return r.value(c.attach_stderr);

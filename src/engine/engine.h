@@ -137,6 +137,22 @@ struct ExitInfo {
   std::string error;
 };
 
+/// A wait that has begun: an end after this moment is not missed, even of a run that begins later.
+class PendingWait {
+ public:
+  virtual ~PendingWait() = default;
+  virtual Result<ExitInfo> finish() = 0;
+};
+
+/// An attachment to a workload that runs, or to the next run of one that does not.
+class PendingAttach {
+ public:
+  virtual ~PendingAttach() = default;
+  /// Readable when take() does not wait; -1: it never does.
+  virtual int fd() const = 0;
+  virtual Result<Attachment> take() = 0;
+};
+
 struct Volume {
   std::string name, driver = "local", mountpoint, scope = "local";
   TimePoint created;
@@ -190,6 +206,9 @@ class Engine {
   /// (126); exec() does the same.
   virtual Result<std::optional<Attachment>> start(std::string_view ref, bool attach_output, bool attach_input) = 0;
   virtual Result<Attachment> attach(std::string_view ref, bool input) = 0;
+  /// The same, and before the start: whoever starts the workload next, in any process, connects the streams before the
+  /// first byte is written.
+  virtual Result<std::unique_ptr<PendingAttach>> begin_attach(std::string_view ref, bool input) = 0;
   /// Sends the stop signal, waits up to the timeout (negative: for ever; absent: the workload's own), then kills.
   virtual Result<void> stop(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) = 0;
   virtual Result<void> restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) = 0;
@@ -221,7 +240,11 @@ class Engine {
   virtual Result<void> resize(std::string_view ref, oci::Box size) = 0;
   /// condition: "not-running" (default), "next-exit", "removed".
   virtual Result<ExitInfo> wait(std::string_view ref, std::string_view condition) = 0;
+  /// The same, in two steps. "next-exit" and "removed" of a workload that does not run wait for its next run.
+  virtual Result<std::unique_ptr<PendingWait>> begin_wait(std::string_view ref, std::string_view condition) = 0;
   virtual Result<std::vector<WorkloadSummary>> list(const ListFilter& filter) = 0;
+  /// What list() tells of one workload; cheaper than inspect().
+  virtual Result<WorkloadSummary> summary(std::string_view ref) = 0;
   virtual Result<WorkloadDetails> inspect(std::string_view ref) = 0;
   virtual Result<void> logs(std::string_view ref, const LogOptions& options, const LogSink& sink) = 0;
   /// Rows of ps inside the workload: titles first.
@@ -262,6 +285,31 @@ class Engine {
   virtual Result<void> rename(std::string_view ref, std::string_view new_name) = 0;
   /// Gives warnings.
   virtual Result<std::vector<std::string>> update(std::string_view ref, const UpdateRequest& request) = 0;
+
+  // Exec in steps, for clients that come and go: a record on disk, gone with the run. A process of its own keeps what
+  // was started, whoever goes away, and writes down how it ended.
+  /// kConflict unless the workload runs.
+  virtual Result<std::string> exec_create(std::string_view ref, const ExecConfig& config) = 0;
+  struct ExecStart {
+    bool detach = false;
+    std::optional<oci::Box> size;
+  };
+  struct ExecStreams {
+    Attachment streams;  // not with detach; its `control` is readable once the process has ended and is on record
+  };
+  /// kConflict when it was started before.
+  virtual Result<ExecStreams> exec_start(std::string_view exec_id, const ExecStart& how) = 0;
+  struct ExecState {
+    std::string id, workload;
+    ExecConfig config;
+    bool running = false;
+    int pid = 0;
+    std::optional<int> exit_code;
+  };
+  virtual Result<ExecState> exec_inspect(std::string_view exec_id) = 0;
+  /// Ids of a workload's execs, of this run.
+  virtual Result<std::vector<std::string>> exec_list(std::string_view ref) = 0;
+  virtual Result<void> exec_resize(std::string_view exec_id, oci::Box size) = 0;
 
   // Volumes
   virtual Result<Volume> volume_create(std::string name, std::string driver, std::map<std::string, std::string> options,

@@ -38,6 +38,7 @@ class EngineImpl : public Engine {
   Result<Created> create(const Config& config, PullPolicy pull) override;
   Result<std::optional<Attachment>> start(std::string_view ref, bool attach_output, bool attach_input) override;
   Result<Attachment> attach(std::string_view ref, bool input) override;
+  Result<std::unique_ptr<PendingAttach>> begin_attach(std::string_view ref, bool input) override;
   Result<void> stop(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) override;
   Result<void> restart(std::string_view ref, std::optional<int> timeout_s, std::string_view signal) override;
   Result<void> kill(std::string_view ref, std::string_view signal) override;
@@ -51,7 +52,9 @@ class EngineImpl : public Engine {
   Result<int> stop_all(std::optional<int> timeout_s, const ServiceSink& sink) override;
   Result<void> resize(std::string_view ref, oci::Box size) override;
   Result<ExitInfo> wait(std::string_view ref, std::string_view condition) override;
+  Result<std::unique_ptr<PendingWait>> begin_wait(std::string_view ref, std::string_view condition) override;
   Result<std::vector<WorkloadSummary>> list(const ListFilter& filter) override;
+  Result<WorkloadSummary> summary(std::string_view ref) override;
   Result<WorkloadDetails> inspect(std::string_view ref) override;
   Result<void> logs(std::string_view ref, const LogOptions& options, const LogSink& sink) override;
   Result<std::vector<std::vector<std::string>>> top(std::string_view ref,
@@ -62,6 +65,11 @@ class EngineImpl : public Engine {
   Result<ExecHandle> exec(std::string_view ref, const ExecConfig& config, std::optional<oci::Box> size) override;
   Result<ExitInfo> wait_exec(ExecHandle& handle) override;
   Result<void> resize_exec(ExecHandle& handle, oci::Box size) override;
+  Result<std::string> exec_create(std::string_view ref, const ExecConfig& config) override;
+  Result<ExecStreams> exec_start(std::string_view exec_id, const ExecStart& how) override;
+  Result<ExecState> exec_inspect(std::string_view exec_id) override;
+  Result<std::vector<std::string>> exec_list(std::string_view ref) override;
+  Result<void> exec_resize(std::string_view exec_id, oci::Box size) override;
   Result<Volume> volume_create(std::string name, std::string driver, std::map<std::string, std::string> options,
                                std::map<std::string, std::string> labels) override;
   Result<std::vector<Volume>> volume_list(const std::multimap<std::string, std::string>& filters) override;
@@ -122,6 +130,10 @@ class EngineImpl : public Engine {
   Result<void> resolve_volumes(const Change& change, Index& index, Config* merged, std::vector<std::string>* volumes,
                                std::vector<std::string>* anonymous);
   Result<void> copy_up(const std::string& volume, const std::string& target, const std::vector<std::string>& lower);
+
+  // pending.cc
+  class RunWait;
+  class RemovedWatch;
 
   // start.cc
   struct Prepared {

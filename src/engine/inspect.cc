@@ -84,7 +84,7 @@ void write_config(JsonWriter& w, const Config& c) {
     }
     w.member("Tty", c.tty);
     w.member("OpenStdin", c.open_stdin);
-    w.member("StdinOnce", c.open_stdin && c.attach_stdin);
+    w.member("StdinOnce", c.stdin_once || (c.open_stdin && c.attach_stdin));
     null_or(w, "Env", merge_environment({std::string(kDefaultPath)}, c.env));
     null_or(w, "Cmd", c.cmd);
     w.member("Image", c.image);

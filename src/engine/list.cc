@@ -205,6 +205,12 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
   return out;
 }
 
+Result<WorkloadSummary> EngineImpl::summary(std::string_view ref) {
+  TRY_ASSIGN(const WorkloadRow row, find(ref));
+  TRY_ASSIGN(const RunState state, settled_state(row));
+  return summary_of(row, state);
+}
+
 Result<store::PruneReport> EngineImpl::prune(const std::multimap<std::string, std::string>& filters) {
   TRY(check_filters(filters, {"label", "label!", "until"}));
   std::optional<int64_t> until_ns;

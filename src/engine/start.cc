@@ -13,6 +13,7 @@
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/runtime_error.h"
+#include "engine/waiters.h"
 #include "sys/file.h"
 
 namespace hull::engine {
@@ -182,7 +183,9 @@ MonitorRequest EngineImpl::monitor_request(const WorkloadRow& row, const Config&
   if (config.tty) args.emplace_back("--tty");
   if (config.open_stdin) args.emplace_back("--stdin");
   // As Docker's client asks for it: with -i on a foreground run the end of the input is the program's end of input.
-  if (config.open_stdin && attach_input && config.attach_stdin) args.emplace_back("--stdin-once");
+  if (config.open_stdin && (config.stdin_once || (attach_input && config.attach_stdin))) {
+    args.emplace_back("--stdin-once");
+  }
   // A machine's workload is killed by the guest's kernel; its supervisor says so in a file of the same form.
   const std::string cgroup =
       row.isolation == Isolation::kVm ? paths_.oom_file(row.id) : host_cgroup_file(config, settings_, row.id);
@@ -283,6 +286,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     if (created->type != MessageType::kFailed) TRY(std::move(asked));
     if (created->type == MessageType::kFailed) return program_failure(created->text);
     mark("monitor and runtime create");
+    serve_waiters(paths_, row.id, config.tty, config.open_stdin);
     const int pid = created->a;
     if (prepared.private_network) {
       TRY_ASSIGN(const UniqueFd netns, sys::open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));

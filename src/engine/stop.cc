@@ -1,7 +1,6 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/inotify.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -9,6 +8,7 @@
 #include "engine/engine_impl.h"
 #include "engine/process.h"
 #include "engine/validate.h"
+#include "engine/waiters.h"
 #include "sys/file.h"
 
 namespace hull::engine {
@@ -265,6 +265,7 @@ Result<void> EngineImpl::remove_locked(const Change& change, const WorkloadRow& 
   TRY(sys::remove_tree(paths_.workload(row.id)).context("remove the files of the container"));
   TRY(images_->release(row.id));
   TRY(names->remove(row.id));
+  forget_waiters(paths_, row.id);
   primaries_.erase(row.id);
   for (const std::string& name : used) {
     TRY_ASSIGN(const std::optional<VolumeRow> volume, names->volume(name));
@@ -328,9 +329,6 @@ Result<ExitInfo> EngineImpl::finish_wait(const WorkloadRow& row, std::optional<E
 }
 
 Result<ExitInfo> EngineImpl::wait(std::string_view ref, std::string_view condition) {
-  if (!condition.empty() && condition != "not-running" && condition != "next-exit" && condition != "removed") {
-    return errorf(ErrorKind::kInvalid, "invalid condition: \"{}\"", condition);
-  }
   if (const auto it = primaries_.find(ref); it != primaries_.end()) {
     const UniqueFd control = std::move(it->second);
     primaries_.erase(it);
@@ -342,51 +340,8 @@ Result<ExitInfo> EngineImpl::wait(std::string_view ref, std::string_view conditi
     mark("clean up");
     return info;
   }
-  TRY_ASSIGN(const WorkloadRow row, find(ref));
-  RunState state = read_state(paths_, row.id);
-  ExitInfo info;
-  if (state.exit) info = {state.exit->code, state.exit->oom_killed, state.exit->error};
-  const auto running = [&] { return state.status == Status::kRunning || state.status == Status::kPaused; };
-  if (condition == "next-exit" && !running()) {
-    // The run folder appears with the next start.
-    const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
-    if (!watch || ::inotify_add_watch(watch.get(), paths_.runs().c_str(), IN_CREATE) < 0) {
-      return errnof("watch {}", paths_.runs());
-    }
-    state = read_state(paths_, row.id);
-    while (!running() && !(state.status == Status::kExited && state.needs_cleanup)) {
-      char events[8192];
-      if (::read(watch.get(), events, sizeof events) < 0 && errno != EINTR) return errno_error("watch the runs");
-      if (auto control = connect_monitor(paths_, row.id); control.ok()) {
-        TRY_ASSIGN(const std::optional<ExitRecord> record, await_exit(control->get()));
-        if (record) return ExitInfo{record->code, record->oom_killed, record->error};
-      }
-      state = read_state(paths_, row.id);
-    }
-  }
-  if (running()) {
-    auto control = connect_monitor(paths_, row.id);
-    if (control.ok()) {
-      TRY_ASSIGN(const std::optional<ExitRecord> record, await_exit(control->get()));
-      if (record) info = {record->code, record->oom_killed, record->error};
-    }
-    state = read_state(paths_, row.id);
-    if (state.orphaned) {
-      TRY_ASSIGN(state, settled_state(row));
-    }
-    if (state.exit) info = {state.exit->code, state.exit->oom_killed, state.exit->error};
-  }
-  if (condition == "removed") {
-    const UniqueFd watch(::inotify_init1(IN_CLOEXEC));
-    if (!watch) return errno_error("make a watch");
-    if (::inotify_add_watch(watch.get(), paths_.workload(row.id).c_str(), IN_DELETE_SELF | IN_ONLYDIR) >= 0) {
-      char events[4096];
-      while (sys::exists(paths_.workload(row.id))) {
-        if (::read(watch.get(), events, sizeof events) < 0 && errno != EINTR) return errno_error("watch the container");
-      }
-    }
-  }
-  return info;
+  TRY_ASSIGN(const std::unique_ptr<PendingWait> pending, begin_wait(ref, condition));
+  return pending->finish();
 }
 
 }  // namespace hull::engine

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -208,6 +209,18 @@ void Loop::accept_client() {
   ::close(fd);  // full: the client sees the end of the connection
 }
 
+/// Before the first byte is taken, and before the exit is told: everyone whom the starter let in gets all of it. What
+/// they ask for was sent before the program could run, so it is in the sockets.
+void Loop::settle() {
+  if (settled_) return;
+  settled_ = true;
+  pollfd listening = {kListenFd, POLLIN, 0};
+  for (int i = 0; i < kMaxClients && ::poll(&listening, 1, 0) > 0; ++i) accept_client();
+  for (int i = 1; i < kMaxClients; ++i) {
+    if (clients_[i].control >= 0) read_control(i);
+  }
+}
+
 void Loop::read_control(int index) {
   for (;;) {
     Client& client = clients_[index];
@@ -343,6 +356,7 @@ bool Loop::deliver(int stream) {
 }
 
 void Loop::pump(int stream) {
+  settle();
   Stream& source = streams_[stream];
   // Bounded, so that one stream never starves the other, the input or the signals; after the end, so that a process
   // that outlives the first one (in the host's pid namespace) can't keep the monitor for ever.
@@ -495,6 +509,7 @@ void Loop::plan_restart() {
 }
 
 void Loop::record_exit(int status) {
+  settle();
   exited_ = true;
   exit_message_.type = MessageType::kExited;
   exit_message_.time_ns = now_ns();

@@ -38,6 +38,7 @@ class Loop {
   void change(int fd, uint32_t events, uint64_t tag);
   void handle(uint64_t tag, uint32_t events);
   void accept_client();
+  void settle();
   void read_control(int index);
   void attach(int index, const Message& message, const int fds[3], int count);
   void drop(int index);
@@ -66,6 +67,7 @@ class Loop {
   pid_t init_ = -1;
   int init_fd_ = -1;  // pidfd: a signal never hits a recycled pid
   bool started_ = false;
+  bool settled_ = false;
   bool exited_ = false;
   bool cleaned_ = false;
   bool aborted_ = false;

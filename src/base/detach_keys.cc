@@ -1,14 +1,18 @@
-#include "cli/detach_keys.h"
+#include "base/detach_keys.h"
+
+#include <algorithm>
 
 #include "base/error_format.h"
-#include "cli/text.h"
 
-namespace hull::cli {
+namespace hull {
 
 Result<std::string> parse_detach_keys(std::string_view text) {
   std::string sequence;
   if (text.empty()) return sequence;
-  for (const std::string_view key : split(text, ',')) {
+  for (size_t at = 0; at <= text.size();) {
+    const size_t end = std::min(text.find(',', at), text.size());
+    const std::string_view key = text.substr(at, end - at);
+    at = end + 1;
     if (key.size() == 1) {
       sequence += key[0];
       continue;
@@ -48,4 +52,4 @@ bool DetachFilter::feed(std::string_view typed, std::string& out) {
   return false;
 }
 
-}  // namespace hull::cli
+}  // namespace hull

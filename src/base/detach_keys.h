@@ -6,7 +6,7 @@
 
 #include "base/error.h"
 
-namespace hull::cli {
+namespace hull {
 
 inline constexpr std::string_view kDefaultDetachKeys = "ctrl-p,ctrl-q";
 
@@ -26,4 +26,4 @@ class DetachFilter {
   size_t matched_ = 0;
 };
 
-}  // namespace hull::cli
+}  // namespace hull
