@@ -144,8 +144,14 @@ class Pump {
   }
 
   void add_header(int stream, size_t size) {
-    const char header[8] = {static_cast<char>(stream),     0, 0, 0, static_cast<char>(size >> 24 & 0xff),
-                            static_cast<char>(size >> 16), static_cast<char>(size >> 8), static_cast<char>(size)};
+    const char header[8] = {static_cast<char>(stream),
+                            0,
+                            0,
+                            0,
+                            static_cast<char>(size >> 24 & 0xff),
+                            static_cast<char>(size >> 16),
+                            static_cast<char>(size >> 8),
+                            static_cast<char>(size)};
     to_client_.append(header, sizeof header);
   }
 

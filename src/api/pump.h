@@ -24,8 +24,8 @@ struct PumpRequest {
 
 enum class PumpEnd { kFinished, kDetached, kClientGone };
 
-/// `early` is what the client has sent before the streams were there. Does not return before the output ends, the client
-/// goes away or detaches. A client that only closes its sending side closes the workload's input.
+/// `early` is what the client has sent before the streams were there. Does not return before the output ends, the
+/// client goes away or detaches. A client that only closes its sending side closes the workload's input.
 PumpEnd pump(Stream& client, engine::Attachment& streams, const PumpRequest& request, std::string early);
 
 /// Waits until `fd` is readable, keeping what the client sends meanwhile; false when the client goes away.

@@ -146,9 +146,9 @@ Result<std::string> Request::body_text(size_t limit) {
 Result<std::string> Request::workload(std::string_view ref) const {
   if (!who_->scoped()) return std::string(ref);
   TRY_ASSIGN(engine::Engine* const engine, session_->engine());
-  TRY_ASSIGN(const engine::WorkloadDetails found, engine->inspect(ref));
-  if (!who_->sees(found.config.labels)) return errorf(ErrorKind::kNotFound, "No such container: {}", ref);
-  return found.summary.id;
+  TRY_ASSIGN(const engine::WorkloadSummary found, engine->summary(ref));
+  if (!who_->sees(found.labels)) return errorf(ErrorKind::kNotFound, "No such container: {}", ref);
+  return found.id;
 }
 
 }  // namespace hull::api

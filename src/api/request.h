@@ -131,6 +131,8 @@ class Response {
   /// Takes over the connection as Docker's attach does: 101 when the client asks for an upgrade, else 200; then raw
   /// bytes both ways. *early is what the client has sent already. The content type tells of multiplexing from 1.42 on.
   Result<Stream*> hijack(bool multiplexed, std::string* early);
+  /// Takes over the connection as a websocket; kInvalid when the request is no handshake of one.
+  Result<Stream*> accept_websocket(std::string* early);
   bool started() const { return started_; }
   int status() const { return status_; }
 

@@ -7,6 +7,7 @@
 
 #include "api/problem.h"
 #include "api/request.h"
+#include "api/websocket.h"
 #include "base/error_format.h"
 
 namespace hull::api {
@@ -144,6 +145,33 @@ Result<Stream*> Response::hijack(bool multiplexed, std::string* early) {
   }
   if (on_start_) on_start_();
   TRY(stream_.write(out, kAnswerTimeoutMs));
+  *early = request_.reader_->take_rest();
+  return &stream_;
+}
+
+Result<Stream*> Response::accept_websocket(std::string* early) {
+  if (lower(request_.header("connection")).find("upgrade") == std::string::npos ||
+      lower(request_.header("upgrade")) != "websocket" || request_.header("sec-websocket-version") != "13") {
+    return errorf(ErrorKind::kInvalid, "this address speaks websocket (version 13) only");
+  }
+  // A page of another origin must not use a browser's certificate.
+  const std::string_view origin = request_.header("origin");
+  if (!origin.empty() && !origin.ends_with(fmt::format("://{}", request_.header("host")))) {
+    return errorf(ErrorKind::kPermission, "websockets are not served to pages of other origins");
+  }
+  TRY_ASSIGN(const std::string accept, websocket_accept(request_.header("sec-websocket-key")));
+  started_ = taken_over_ = true;
+  status_ = 101;
+  if (on_start_) on_start_();
+  std::string protocol;
+  if (!request_.header("sec-websocket-protocol").empty()) {
+    const std::string_view offered = request_.header("sec-websocket-protocol");
+    protocol = fmt::format("Sec-WebSocket-Protocol: {}\r\n", offered.substr(0, offered.find(',')));
+  }
+  TRY(stream_.write(fmt::format("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                                "Sec-WebSocket-Accept: {}\r\n{}\r\n",
+                                accept, protocol),
+                    kAnswerTimeoutMs));
   *early = request_.reader_->take_rest();
   return &stream_;
 }

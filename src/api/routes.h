@@ -10,8 +10,11 @@ namespace hull::api {
 
 std::span<const Route> system_routes();
 std::span<const Route> container_routes();
+std::span<const Route> stream_routes();
+std::span<const Route> exec_routes();
 std::span<const Route> network_routes();
 std::span<const Route> dashboard_routes();
+std::span<const Route> absent_routes();
 
 std::span<const Route> archive_routes();
 std::span<const Route> event_routes();
@@ -19,8 +22,9 @@ std::span<const Route> image_routes();
 std::span<const Route> volume_routes();
 
 inline std::vector<std::span<const Route>> route_tables() {
-  return {system_routes(),  container_routes(), network_routes(), dashboard_routes(),
-          archive_routes(), event_routes(),     image_routes(),   volume_routes()};
+  return {system_routes(),    container_routes(), stream_routes(), exec_routes(),  network_routes(),
+          dashboard_routes(), archive_routes(),   event_routes(),  image_routes(), volume_routes(),
+          absent_routes()};
 }
 
 }  // namespace hull::api

@@ -3,6 +3,7 @@
 
 #include "api/routes.h"
 #include "base/json_writer.h"
+#include "base/units.h"
 
 namespace hull::api {
 namespace {
@@ -53,6 +54,17 @@ Result<void> version(Request&, Response& response) {
 Result<void> info(Request& request, Response& response) {
   TRY_ASSIGN(engine::Engine* const engine, request.engine());
   TRY_ASSIGN(std::string document, engine->info_json());
+  // What clients of Docker's daemon look for beside it.
+  const size_t end = document.rfind('}');
+  if (end != std::string::npos) {
+    document.insert(end, ",\"ServerVersion\":\"" HULL_VERSION "\",\"SystemTime\":\"" +
+                             format_rfc3339(std::chrono::system_clock::now()) +
+                             "\",\"Swarm\":{\"NodeID\":\"\",\"NodeAddr\":\"\",\"LocalNodeState\":\"inactive\","
+                             "\"ControlAvailable\":false,\"Error\":\"\",\"RemoteManagers\":null},"
+                             "\"ExperimentalBuild\":false,\"LiveRestoreEnabled\":true,\"IndexServerAddress\":"
+                             "\"https://index.docker.io/v1/\",\"RegistryConfig\":{\"InsecureRegistryCIDRs\":[],"
+                             "\"IndexConfigs\":{},\"Mirrors\":[]}");
+  }
   response.json(200, std::move(document));
   return {};
 }

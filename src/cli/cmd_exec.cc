@@ -1,7 +1,7 @@
 // exec.
+#include "base/detach_keys.h"
 #include "base/error_format.h"
 #include "cli/commands.h"
-#include "base/detach_keys.h"
 #include "cli/foreground.h"
 #include "cli/values.h"
 

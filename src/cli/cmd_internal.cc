@@ -1,8 +1,10 @@
 // help, and what Hull's own programs, shells and packages call: internal cleanup, complete, completion, man.
+#include <fcntl.h>
 #include <linux/close_range.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <limits>
 
 #include "base/error_format.h"
@@ -55,6 +57,29 @@ Result<int> restart_main(Context& context, const Parsed& parsed) {
 Result<int> health_main(Context& context, const Parsed& parsed) {
   TRY_ASSIGN(engine::Engine * engine, context.engine());
   TRY(engine->health_changed(parsed.arguments[0], parsed.arguments[1]));
+  return 0;
+}
+
+constexpr Flag kKeeperFlags[] = {
+    {.name = "detach", .help = "Nobody takes the output"},
+    {.name = "size", .kind = ValueKind::kText, .metavar = "ROWSxCOLUMNS", .help = "Of the terminal"},
+};
+constexpr std::span<const Flag> kKeeperTables[] = {kKeeperFlags};
+
+/// Descriptor 3 is a socket to the one who asked for the exec.
+Result<int> exec_keeper_main(Context& context, const Parsed& parsed) {
+  UniqueFd client(3);
+  ::fcntl(client.get(), F_SETFD, FD_CLOEXEC);
+  TRY_ASSIGN(engine::Engine * engine, context.engine());
+  engine::Engine::ExecStart how;
+  how.detach = parsed.on("detach");
+  if (const std::string_view size = parsed.value("size"); !size.empty()) {
+    const size_t cross = size.find('x');
+    TRY_ASSIGN(const int64_t rows, parse_int(size.substr(0, cross), 1, 65535));
+    TRY_ASSIGN(const int64_t columns, parse_int(size.substr(std::min(cross, size.size() - 1) + 1), 1, 65535));
+    how.size = oci::Box{.height = static_cast<uint32_t>(rows), .width = static_cast<uint32_t>(columns)};
+  }
+  engine->exec_keep(parsed.arguments[0], how, std::move(client));
   return 0;
 }
 
@@ -119,6 +144,15 @@ constinit const Command kInternalHealth = {.path = "internal health",
                                            .most = 2,
                                            .section = Section::kInternal,
                                            .run = health_main};
+
+constinit const Command kInternalExecKeeper = {.path = "internal exec-keeper",
+                                               .arguments = "ID",
+                                               .summary = "Stay with a process that was started for a client",
+                                               .flags = kKeeperTables,
+                                               .least = 1,
+                                               .most = 1,
+                                               .section = Section::kInternal,
+                                               .run = exec_keeper_main};
 
 constinit const Command kInternalComplete = {.path = "internal complete",
                                              .arguments = "[WORD...]",

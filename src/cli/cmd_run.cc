@@ -2,9 +2,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/detach_keys.h"
 #include "base/error_format.h"
 #include "cli/commands.h"
-#include "base/detach_keys.h"
 #include "cli/foreground.h"
 #include "cli/run_options.h"
 #include "sys/file.h"

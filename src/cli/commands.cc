@@ -134,6 +134,7 @@ constexpr const Command* kCommands[] = {
     // For programs
     &kHelp,
     &kInternalCleanup,
+    &kInternalExecKeeper,
     &kInternalComplete,
     &kInternalCompletion,
     &kInternalHealth,

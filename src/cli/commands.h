@@ -32,6 +32,6 @@ extern const Command kGenerateSystemd, kGenerateQuadlet;
 
 extern const Command kVersion, kInfo, kDoctor, kSystemCheck, kSystemDf, kSystemPrune;
 extern const Command kHelp, kInternalCleanup, kInternalRestart, kInternalHealth, kInternalComplete, kInternalCompletion,
-    kInternalMan;
+    kInternalExecKeeper, kInternalMan;
 
 }  // namespace hull::cli

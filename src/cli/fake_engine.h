@@ -159,6 +159,7 @@ class FakeEngine : public engine::Engine {
     return std::string("exec");
   }
   Result<ExecStreams> exec_start(std::string_view, const ExecStart&) override { return ExecStreams(); }
+  void exec_keep(std::string_view, const ExecStart&, UniqueFd) override {}
   Result<ExecState> exec_inspect(std::string_view) override { return ExecState(); }
   Result<std::vector<std::string>> exec_list(std::string_view) override { return std::vector<std::string>(); }
   Result<void> exec_resize(std::string_view, oci::Box) override { return {}; }

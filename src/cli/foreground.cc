@@ -4,8 +4,8 @@
 
 #include <cerrno>
 
-#include "base/error_format.h"
 #include "base/detach_keys.h"
+#include "base/error_format.h"
 
 namespace hull::cli {
 namespace {

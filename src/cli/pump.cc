@@ -11,8 +11,8 @@
 #include <utility>
 #include <vector>
 
-#include "base/error_format.h"
 #include "base/detach_keys.h"
+#include "base/error_format.h"
 
 namespace hull::cli {
 namespace {

@@ -5,9 +5,9 @@
 
 #include <algorithm>
 
+#include "base/detach_keys.h"
 #include "base/error_format.h"
 #include "base/units.h"
-#include "base/detach_keys.h"
 #include "cli/run_options.h"
 #include "cli/text.h"
 #include "cli/values.h"

@@ -299,6 +299,9 @@ class Engine {
   };
   /// kConflict when it was started before.
   virtual Result<ExecStreams> exec_start(std::string_view exec_id, const ExecStart& how) = 0;
+  /// The keeper's whole life, in `hull internal exec-keeper`: starts the process, hands its streams to `client` (a
+  /// unix socket; an error goes there too), stays until it has ended.
+  virtual void exec_keep(std::string_view exec_id, const ExecStart& how, UniqueFd client) = 0;
   struct ExecState {
     std::string id, workload;
     ExecConfig config;

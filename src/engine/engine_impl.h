@@ -67,6 +67,7 @@ class EngineImpl : public Engine {
   Result<void> resize_exec(ExecHandle& handle, oci::Box size) override;
   Result<std::string> exec_create(std::string_view ref, const ExecConfig& config) override;
   Result<ExecStreams> exec_start(std::string_view exec_id, const ExecStart& how) override;
+  void exec_keep(std::string_view exec_id, const ExecStart& how, UniqueFd client) override;
   Result<ExecState> exec_inspect(std::string_view exec_id) override;
   Result<std::vector<std::string>> exec_list(std::string_view ref) override;
   Result<void> exec_resize(std::string_view exec_id, oci::Box size) override;

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +20,7 @@
 #include "base/error_format.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
+#include "engine/host.h"
 #include "engine/process.h"
 #include "oci/json_reader.h"
 #include "oci/json_writer.h"
@@ -147,10 +149,10 @@ void keep(Engine& engine, Engine::ExecHandle& handle, int client, int sizes, boo
 
 /// What goes wrong before the process runs, to the one who asked: kind, errno, text.
 void report(int client, const Error& error) {
-  ignore_result(sys::send_fds(client,
-                              fmt::format("E{} {} {}", static_cast<int>(error.kind()), error.error_number(),
-                                          error.message().substr(0, 3000)),
-                              {}));
+  ignore_result(sys::send_fds(
+      client,
+      fmt::format("E{} {} {}", static_cast<int>(error.kind()), error.error_number(), error.message().substr(0, 3000)),
+      {}));
 }
 
 Error reported(std::string_view text) {
@@ -164,42 +166,20 @@ Error reported(std::string_view text) {
   return {kind, std::string(text.substr(second + 1))};
 }
 
-/// The keeper. `client` is a socket to the one who asked.
-void run_keeper(const Settings& settings, const Place& place, ExecConfig config, const Engine::ExecStart& how,
-                int client) {
-  auto engine = Engine::open(settings);
-  if (!engine.ok()) return report(client, engine.error());
-  config.detach = false;  // so that its exit code comes to us
-  if (how.detach) config.open_stdin = false;
-  auto handle = (*engine)->exec(place.workload, config, how.size);
-  if (!handle.ok()) {
-    ignore_result(sys::replace_file(place.path + ".state", "exit 126", 0600, false));
-    return report(client, handle.error());
-  }
-  ignore_result(sys::replace_file(place.path + ".state",
-                                  fmt::format("{} {}", handle->pid, process_start_time(handle->pid)), 0600, false));
-  UniqueFd sizes;
-  if (config.tty) {
-    if (auto socket = listen_for_sizes(place); socket.ok()) sizes = std::move(*socket);
-  }
+/// The streams' ends to who asked for them; with detach only that it runs.
+bool hand_over(const Engine::ExecHandle& handle, bool detach, int client) {
   std::string text = "S";
   std::vector<int> fds;
-  if (!how.detach) {
-    for (const auto& [letter, fd] : {std::pair('o', handle->streams.output.get()),
-                                     std::pair('e', handle->streams.error.get()),
-                                     std::pair('i', handle->streams.input.get())}) {
+  if (!detach) {
+    for (const auto& [letter, fd] :
+         {std::pair('o', handle.streams.output.get()), std::pair('e', handle.streams.error.get()),
+          std::pair('i', handle.streams.input.get())}) {
       if (fd < 0) continue;
       text += letter;
       fds.push_back(fd);
     }
   }
-  const bool told = sys::send_fds(client, text, fds).ok();
-  handle->streams.input.reset();
-  keep(**engine, *handle, client, sizes.get(), told && !how.detach);
-  const auto ended = (*engine)->wait_exec(*handle);
-  const std::string exit = fmt::format("exit {}", ended.ok() ? ended->code : 255);
-  ignore_result(sys::replace_file(place.path + ".state", exit, 0600, false));
-  ::unlink((place.path.substr(0, place.path.rfind('/') + 1) + place.id.substr(0, kHalf) + ".sock").c_str());
+  return sys::send_fds(client, text, fds).ok();
 }
 
 /// Where the record of an exec is.
@@ -233,6 +213,7 @@ Result<std::string> EngineImpl::exec_create(std::string_view ref, const ExecConf
   }
   const std::string id = random_id().substr(0, kHalf) + row.id.substr(0, 64 - kHalf);
   TRY(sys::replace_file(folder + "/" + id, to_json(config), 0600, false));
+  emit_workload(row, fmt::format("exec_create: {}", fmt::join(config.cmd, " ")), {{"execID", id}});
   return id;
 }
 
@@ -285,35 +266,66 @@ Result<Engine::ExecStreams> EngineImpl::exec_start(std::string_view exec_id, con
   }
   int pair[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno_error("make a socket pair");
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  const pid_t pid = ::fork();
-  if (pid < 0) return errno_error("start a keeper of the exec");
-  if (pid == 0) {
-    // Nothing of the caller may be held open from here: its clients would never see an end.
-    const int kept = ::dup2(theirs.get(), 3);
-    ::close_range(4, ~0U, 0);
-    ::fcntl(kept, F_SETFD, FD_CLOEXEC);
-    ::setsid();
-    ::prctl(PR_SET_NAME, "hull-exec");
-    std::signal(SIGPIPE, SIG_IGN);
-    std::signal(SIGTERM, SIG_IGN);
-    run_keeper(settings_, place, state.config, how, kept);
-    ::_exit(0);
+  const UniqueFd ours(pair[0]);
+  UniqueFd theirs(pair[1]);
+  SpawnRequest request;
+  request.argv = {own_program(), "internal", "exec-keeper"};
+  if (how.detach) request.argv.emplace_back("--detach");
+  if (how.size) {
+    request.argv.insert(request.argv.end(), {"--size", fmt::format("{}x{}", how.size->height, how.size->width)});
   }
-  theirs.reset();
+  request.argv.push_back(place.id);
+  request.fds = {{3, theirs.get()}};
+  request.new_session = true;
+  TRY_ASSIGN([[maybe_unused]] const Child keeper, spawn(request));
   TRY_ASSIGN(sys::ReceivedFds got, sys::receive_fds(ours.get()));
   if (!got.text.starts_with('S')) return reported(got.text);
+  emit_workload(row, fmt::format("exec_start: {}", fmt::join(state.config.cmd, " ")), {{"execID", place.id}});
   ExecStreams out;
   size_t next = 0;
   for (const char what : std::string_view(got.text).substr(1)) {
     if (next == got.fds.size()) break;
-    UniqueFd& target = what == 'o'   ? out.streams.output
-                       : what == 'e' ? out.streams.error
-                                     : out.streams.input;
+    UniqueFd& target = what == 'o' ? out.streams.output : what == 'e' ? out.streams.error : out.streams.input;
     target = std::move(got.fds[next++]);
   }
-  out.streams.control = std::move(ours);
+  out.streams.control.reset(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3));
   return out;
+}
+
+void EngineImpl::exec_keep(std::string_view exec_id, const ExecStart& how, UniqueFd client) {
+  ::prctl(PR_SET_NAME, "hull-exec");
+  std::signal(SIGPIPE, SIG_IGN);
+  std::signal(SIGTERM, SIG_IGN);
+  const auto state = exec_inspect(exec_id);
+  if (!state.ok()) return report(client.get(), state.error());
+  const auto place = place_of(paths_, exec_id, state->workload);
+  if (!place.ok()) return report(client.get(), place.error());
+  const auto row = find(state->workload);
+  if (!row.ok()) return report(client.get(), row.error());
+  const auto record = [&](const std::string& text) {
+    ignore_result(sys::replace_file(place->path + ".state", text, 0600, false));
+  };
+  ExecConfig config = state->config;
+  config.detach = false;  // so that its exit code comes to us
+  if (how.detach) config.open_stdin = false;
+  auto handle = exec(row->id, config, how.size);
+  if (!handle.ok()) {
+    record(handle.error().error_number() == ENOENT ? "exit 127" : "exit 126");
+    return report(client.get(), handle.error());
+  }
+  record(fmt::format("{} {}", handle->pid, process_start_time(handle->pid)));
+  UniqueFd sizes;
+  if (config.tty) {
+    if (auto socket = listen_for_sizes(*place); socket.ok()) sizes = std::move(*socket);
+  }
+  const bool told = hand_over(*handle, how.detach, client.get());
+  handle->streams.input.reset();
+  keep(*this, *handle, client.get(), sizes.get(), told && !how.detach);
+  const auto ended = wait_exec(*handle);
+  const std::string code = std::to_string(ended.ok() ? ended->code : 255);
+  record("exit " + code);
+  ::unlink((place->path.substr(0, place->path.rfind('/') + 1) + place->id.substr(0, kHalf) + ".sock").c_str());
+  emit_workload(*row, "exec_die", {{"execID", place->id}, {"exitCode", code}});
 }
 
 Result<void> EngineImpl::exec_resize(std::string_view exec_id, oci::Box size) {

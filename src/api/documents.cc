@@ -1,0 +1,174 @@
+#include "api/documents.h"
+
+#include <cerrno>
+
+#include "api/json.h"
+#include "base/json_writer.h"
+#include "base/units.h"
+
+namespace hull::api {
+namespace {
+
+using engine::ContainerStats;
+
+int64_t seconds_of(engine::TimePoint when) {
+  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
+}
+
+void write_one(JsonWriter& w, const engine::WorkloadSummary& one, engine::Engine* sizes) {
+  w.object([&] {
+    w.member("Id", one.id);
+    w.member("Names", std::vector<std::string>{"/" + one.name});
+    w.member("Image", one.image);
+    w.member("ImageID", one.image_id.str());
+    w.member("Command", one.command);
+    w.member("Created", seconds_of(one.created));
+    w.array("Ports", [&] {
+      for (const engine::PublishedPort& port : one.ports) {
+        w.object([&] {
+          w.member_opt("IP", port.host_ip);
+          w.member("PrivatePort", port.container_port);
+          w.member_opt("PublicPort", port.host_port);
+          w.member("Type", port.protocol);
+        });
+      }
+    });
+    if (sizes != nullptr) {
+      const auto footprint = sizes->footprint(one.id);
+      const uint64_t disk = footprint.ok() ? footprint->disk : 0;
+      w.member_opt("SizeRw", disk);
+      w.member("SizeRootFs", disk);
+    }
+    w.member("Labels", one.labels);
+    w.member("State", to_string(one.status));
+    w.member("Status", one.status_text);
+    w.object("HostConfig", [&] { w.member("NetworkMode", one.network); });
+    w.object("NetworkSettings", [&] {
+      w.object("Networks", [&] {
+        if (!one.network.empty() && !one.network.starts_with("container:")) w.object(one.network, [] {});
+      });
+    });
+    w.array("Mounts", [&] {
+      for (const std::string& mount : one.mounts) {
+        const bool bind = mount.starts_with('/');
+        w.object([&] {
+          w.member("Type", bind ? "bind" : "volume");
+          if (!bind) w.member("Name", mount);
+          w.member("Source", bind ? mount : std::string());
+          w.member("Destination", "");
+        });
+      }
+    });
+  });
+}
+
+void write_cpu(JsonWriter& w, std::string_view name, const ContainerStats& s) {
+  w.object(name, [&] {
+    w.object("cpu_usage", [&] {
+      w.member("total_usage", s.cpu_total_ns);
+      w.member("usage_in_kernelmode", 0);
+      w.member("usage_in_usermode", 0);
+    });
+    if (s.system_cpu_ns != 0) w.member("system_cpu_usage", s.system_cpu_ns);
+    if (s.online_cpus != 0) w.member("online_cpus", s.online_cpus);
+    w.object("throttling_data", [&] {
+      w.member("periods", 0);
+      w.member("throttled_periods", 0);
+      w.member("throttled_time", 0);
+    });
+  });
+}
+
+constexpr std::string_view kNoTime = "0001-01-01T00:00:00Z";
+
+std::string time_text(engine::TimePoint when) {
+  return when == engine::TimePoint() ? std::string(kNoTime) : format_rfc3339(when);
+}
+
+}  // namespace
+
+std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes) {
+  JsonWriter w;
+  w.array([&] {
+    for (const engine::WorkloadSummary& one : workloads) write_one(w, one, sizes);
+  });
+  return std::move(w).take();
+}
+
+std::string stats_document(const ContainerStats& now, engine::TimePoint read, const ContainerStats& before,
+                           engine::TimePoint read_before) {
+  JsonWriter w;
+  w.object([&] {
+    w.member("name", "/" + now.name);
+    w.member("id", now.id);
+    w.member("read", time_text(read));
+    w.member("preread", time_text(read_before));
+    w.object("pids_stats", [&] {
+      w.member_opt("current", now.pids);
+      w.member_opt("limit", now.pids_limit);
+    });
+    w.object("blkio_stats", [&] {
+      w.array("io_service_bytes_recursive", [&] {
+        for (const auto& [op, value] : {std::pair("read", now.block_read), std::pair("write", now.block_write)}) {
+          if (value == 0) continue;
+          w.object([&, op = op, value = value] {
+            w.member("major", 0);
+            w.member("minor", 0);
+            w.member("op", op);
+            w.member("value", value);
+          });
+        }
+      });
+    });
+    w.member("num_procs", 0);
+    w.object("storage_stats", [] {});
+    write_cpu(w, "cpu_stats", now);
+    write_cpu(w, "precpu_stats", before);
+    w.object("memory_stats", [&] {
+      if (now.memory_limit == 0) return;
+      // What clients subtract is subtracted already.
+      w.member("usage", now.memory_used);
+      w.member("limit", now.memory_limit);
+      w.object("stats", [&] {
+        w.member("cache", now.memory_cache);
+        w.member("inactive_file", 0);
+        w.member("total_inactive_file", 0);
+      });
+    });
+    if (now.net_rx != 0 || now.net_tx != 0) {
+      w.object("networks", [&] {
+        w.object("eth0", [&] {
+          w.member("rx_bytes", now.net_rx);
+          w.member("rx_packets", 0);
+          w.member("rx_errors", 0);
+          w.member("rx_dropped", 0);
+          w.member("tx_bytes", now.net_tx);
+          w.member("tx_packets", 0);
+          w.member("tx_errors", 0);
+          w.member("tx_dropped", 0);
+        });
+      });
+    }
+  });
+  return std::move(w).take();
+}
+
+Result<std::string> without_secrets(std::string_view inspect) {
+  TRY_ASSIGN(Json document, parse_json(inspect));
+  for (auto& [name, section] : document.members) {
+    if (name != "Config") continue;
+    for (auto& [key, value] : section.members) {
+      if (key == "Env") {
+        for (Json& variable : value.items)
+          variable.text.resize(std::min(variable.text.find('='), variable.text.size()));
+      }
+    }
+  }
+  return to_text(document);
+}
+
+ErrorKind start_kind(const Error& error) {
+  return error.error_number() == ENOENT || error.error_number() == EACCES ? ErrorKind::kInvalid : error.kind();
+}
+
+}  // namespace hull::api

@@ -1,0 +1,27 @@
+#pragma once
+// Documents about containers that are the API's own: the list, statistics, what a viewer sees of an inspect document.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/error.h"
+#include "engine/engine.h"
+
+namespace hull::api {
+
+/// Docker's list. With an engine also sizes, which cost a look at every file that was written.
+std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes);
+
+/// Docker's statistics; `before` is what precpu_stats shows (all zero the first time).
+std::string stats_document(const engine::ContainerStats& now, engine::TimePoint read,
+                           const engine::ContainerStats& before, engine::TimePoint read_before);
+
+/// An inspect document whose environment variables have names and no values.
+Result<std::string> without_secrets(std::string_view inspect);
+
+/// The kind that a failed start is answered with: a program that is not there or can't be executed is a fault of the
+/// request (clients make exit codes 127 and 126 of it).
+ErrorKind start_kind(const Error& error);
+
+}  // namespace hull::api
