@@ -46,7 +46,11 @@ if(TARGET hull AND TARGET hull-images)
   install(FILES ${CMAKE_SOURCE_DIR}/docs/man/hull.toml.5 DESTINATION ${CMAKE_INSTALL_MANDIR}/man5)
   install(FILES ${CMAKE_SOURCE_DIR}/docs/man/hull-oci.8 ${CMAKE_SOURCE_DIR}/docs/man/hull-monitor.8
     ${CMAKE_SOURCE_DIR}/docs/man/hull-vmm.8 ${CMAKE_SOURCE_DIR}/docs/man/hull-oci-vm.8
+    ${CMAKE_SOURCE_DIR}/docs/man/hulld.8
     DESTINATION ${CMAKE_INSTALL_MANDIR}/man8)
+  configure_file(${CMAKE_SOURCE_DIR}/docs/systemd/hulld.service.in ${CMAKE_BINARY_DIR}/hulld.service @ONLY)
+  install(FILES ${CMAKE_SOURCE_DIR}/docs/systemd/hulld.socket ${CMAKE_BINARY_DIR}/hulld.service
+    DESTINATION lib/systemd/system)
   install(DIRECTORY ${generated}/man/man1 DESTINATION ${CMAKE_INSTALL_MANDIR} FILES_MATCHING PATTERN "*.1")
 endif()
 

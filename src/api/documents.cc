@@ -1,6 +1,7 @@
 #include "api/documents.h"
 
 #include <cerrno>
+#include <cstring>
 
 #include "api/json.h"
 #include "base/json_writer.h"
@@ -169,6 +170,16 @@ Result<std::string> without_secrets(std::string_view inspect) {
 
 ErrorKind start_kind(const Error& error) {
   return error.error_number() == ENOENT || error.error_number() == EACCES ? ErrorKind::kInvalid : error.kind();
+}
+
+std::string start_message(const Error& error) {
+  std::string text = error.message();
+  for (const auto& [ours, theirs] :
+       {std::pair("Permission denied", "permission denied"), std::pair("No such file", "no such file"),
+        std::pair("Is a directory", "is a directory")}) {
+    if (const size_t at = text.find(ours); at != std::string::npos) text.replace(at, std::strlen(ours), theirs);
+  }
+  return text;
 }
 
 }  // namespace hull::api

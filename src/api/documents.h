@@ -23,5 +23,7 @@ Result<std::string> without_secrets(std::string_view inspect);
 /// The kind that a failed start is answered with: a program that is not there or can't be executed is a fault of the
 /// request (clients make exit codes 127 and 126 of it).
 ErrorKind start_kind(const Error& error);
+/// Its message, with the system's words as Go writes them: clients look for "permission denied".
+std::string start_message(const Error& error);
 
 }  // namespace hull::api

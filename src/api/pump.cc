@@ -137,22 +137,9 @@ class Pump {
     if (request_.websocket) {
       to_client_ += websocket_frame(2, data);
     } else {
-      if (request_.multiplexed) add_header(stream, data.size());
-      to_client_.append(data);
+      request_.multiplexed ? to_client_ += output_frame(stream, data) : to_client_.append(data);
     }
     flush_client();
-  }
-
-  void add_header(int stream, size_t size) {
-    const char header[8] = {static_cast<char>(stream),
-                            0,
-                            0,
-                            0,
-                            static_cast<char>(size >> 24 & 0xff),
-                            static_cast<char>(size >> 16),
-                            static_cast<char>(size >> 8),
-                            static_cast<char>(size)};
-    to_client_.append(header, sizeof header);
   }
 
   void flush_client() {
@@ -178,6 +165,14 @@ class Pump {
 };
 
 }  // namespace
+
+std::string output_frame(int stream, std::string_view data) {
+  const size_t size = data.size();
+  const char header[8] = {static_cast<char>(stream),     0, 0, 0, static_cast<char>(size >> 24 & 0xff),
+                          static_cast<char>(size >> 16), static_cast<char>(size >> 8), static_cast<char>(size)};
+  std::string out(header, sizeof header);
+  return out.append(data);
+}
 
 PumpEnd pump(Stream& client, engine::Attachment& streams, const PumpRequest& request, std::string early) {
   return Pump(client, streams, request, std::move(early)).run();

@@ -28,6 +28,9 @@ enum class PumpEnd { kFinished, kDetached, kClientGone };
 /// client goes away or detaches. A client that only closes its sending side closes the workload's input.
 PumpEnd pump(Stream& client, engine::Attachment& streams, const PumpRequest& request, std::string early);
 
+/// A piece of output with Docker's header: stream 1 or 2, three zeros, the length.
+std::string output_frame(int stream, std::string_view data);
+
 /// Waits until `fd` is readable, keeping what the client sends meanwhile; false when the client goes away.
 bool wait_beside(Stream& client, int fd, std::string& early);
 

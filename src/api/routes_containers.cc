@@ -85,7 +85,7 @@ Result<void> start(Request& request, Response& response) {
     return {};
   }
   const auto started = engine->start(before.id, false, false);
-  if (!started.ok()) return std::move(Error(started.error())).as(start_kind(started.error()));
+  if (!started.ok()) return Error(start_kind(started.error()), start_message(started.error()));
   response.empty(204);
   return {};
 }

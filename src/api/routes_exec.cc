@@ -1,4 +1,5 @@
 // Processes beside a container's first one: create, start (attached or not), resize, inspect.
+#include "api/documents.h"
 #include "api/json.h"
 #include "api/pump.h"
 #include "api/routes.h"
@@ -67,6 +68,12 @@ Result<std::optional<oci::Box>> read_size(const Json& body) {
   return std::optional(oci::Box{.height = static_cast<uint32_t>(height), .width = static_cast<uint32_t>(width)});
 }
 
+Result<void> start_plainly(Engine& engine, const std::string& id, const Engine::ExecStart& how) {
+  const auto started = engine.exec_start(id, how);
+  if (!started.ok()) return Error(start_kind(started.error()), start_message(started.error()));
+  return {};
+}
+
 Result<void> start(Request& request, Response& response) {
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(const std::string text, request.body_text());
@@ -77,13 +84,24 @@ Result<void> start(Request& request, Response& response) {
   TRY_ASSIGN(how.size, read_size(body));
   const engine::ExecConfig& config = state.config;
   TRY_ASSIGN(const std::string keys, parse_detach_keys(config.tty ? std::string_view(config.detach_keys) : ""));
-  TRY_ASSIGN(Engine::ExecStreams started, engine->exec_start(state.id, how));
+  if (state.running || state.exit_code) {
+    return errorf(ErrorKind::kConflict, "exec instance {} is already running or has already run", state.id);
+  }
   if (how.detach) {
+    TRY(start_plainly(*engine, state.id, how));
     response.empty(200);
     return {};
   }
+  // The connection goes over first: clients of Docker read why a program can't be executed as its output, and the
+  // exit code (126, 127) from the exec's record.
   std::string early;
   TRY_ASSIGN(Stream* const client, response.hijack(!config.tty, &early));
+  auto begun = engine->exec_start(state.id, how);
+  if (!begun.ok()) {
+    const std::string text = start_message(begun.error()) + "\r\n";
+    return client->write(config.tty ? text : output_frame(1, text), 60'000);
+  }
+  Engine::ExecStreams started = std::move(*begun);
   PumpRequest pumping;
   pumping.input = config.open_stdin;
   pumping.output = config.open_stdout;

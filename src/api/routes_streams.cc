@@ -38,20 +38,7 @@ Result<AttachRequest> read_attach(const Request& request, const engine::Config& 
 
 std::string frame(const PumpRequest& how, int stream, std::string_view data) {
   if (how.websocket) return websocket_frame(2, data);
-  std::string out;
-  if (how.multiplexed) {
-    const size_t size = data.size();
-    const char header[8] = {static_cast<char>(stream),
-                            0,
-                            0,
-                            0,
-                            static_cast<char>(size >> 24 & 0xff),
-                            static_cast<char>(size >> 16),
-                            static_cast<char>(size >> 8),
-                            static_cast<char>(size)};
-    out.assign(header, sizeof header);
-  }
-  return out.append(data);
+  return how.multiplexed ? output_frame(stream, data) : std::string(data);
 }
 
 /// What was written before now.
