@@ -13,7 +13,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 /// A body that nobody wanted is read over up to here; beyond it the connection is closed.
-constexpr size_t kDrained = 256 << 10;
+constexpr size_t kDrained = 16 << 20;
 
 /// Monitors and others that were started from here and have ended.
 void reap() {

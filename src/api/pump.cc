@@ -168,8 +168,14 @@ class Pump {
 
 std::string output_frame(int stream, std::string_view data) {
   const size_t size = data.size();
-  const char header[8] = {static_cast<char>(stream),     0, 0, 0, static_cast<char>(size >> 24 & 0xff),
-                          static_cast<char>(size >> 16), static_cast<char>(size >> 8), static_cast<char>(size)};
+  const char header[8] = {static_cast<char>(stream),
+                          0,
+                          0,
+                          0,
+                          static_cast<char>(size >> 24 & 0xff),
+                          static_cast<char>(size >> 16),
+                          static_cast<char>(size >> 8),
+                          static_cast<char>(size)};
   std::string out(header, sizeof header);
   return out.append(data);
 }

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "api/access.h"
+#include "api/cache.h"
 #include "api/http_reader.h"
 #include "api/stream.h"
 #include "base/error.h"
@@ -44,6 +45,10 @@ class Session {
   /// Opened by the first request that needs it, once for each connection.
   virtual Result<engine::Engine*> engine() = 0;
   virtual const engine::Settings& settings() const = 0;
+  AnswerCache& cache() { return cache_; }
+
+ private:
+  AnswerCache cache_;
 };
 
 class Request {
@@ -69,6 +74,8 @@ class Request {
   /// name that is not in `known`.
   Result<Filters> filters(std::initializer_list<std::string_view> known) const;
   std::string_view header(std::string_view name) const { return head_->header(name); }
+  /// Path and query as they were sent.
+  const std::string& target() const { return head_->target; }
 
   /// The body, bytes as they come; 0 at the end.
   Result<size_t> read_body(char* data, size_t size);
@@ -79,6 +86,8 @@ class Request {
 
   Result<engine::Engine*> engine() const { return session_->engine(); }
   const engine::Settings& settings() const { return session_->settings(); }
+  /// Answers of this connection, by target().
+  AnswerCache& cache() const { return session_->cache(); }
 
   /// How a handler names a workload to the engine: kNotFound "No such container" when it is outside of a scoped
   /// principal's labels, so that it learns nothing of others'.

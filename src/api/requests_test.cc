@@ -64,13 +64,12 @@ TEST(HttpReader, KeepsWhatFollowsForWhoTakesTheConnectionOver) {
 }
 
 TEST(HttpReader, RefusesWhatCanBeReadInTwoWays) {
-  for (const char* head :
-       {"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", "GET / HTTP/2.0\r\nHost: a\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost : a\r\n\r\n"}) {
+  for (const char* head : {"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "GET /\r\n\r\n",
+                           "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\n",
+                           "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+                           "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n",
+                           "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n",
+                           "GET / HTTP/2.0\r\nHost: a\r\n\r\n", "GET / HTTP/1.1\r\nHost : a\r\n\r\n"}) {
     Fed fed(head);
     EXPECT_EQ(*fed.reader.next(), HttpReader::Next::kRefused) << head;
   }
@@ -127,7 +126,8 @@ TEST(Router, FindsEndpoints) {
 
 TEST(JsonOfClients, IsOneDocumentAndNothingElse) {
   EXPECT_TRUE(parse_json(R"({"a":[1,2.5,"x",null,true]})").ok());
-  for (const char* text : {"", "{", "{}x", "{} {}", R"({"a":1,"a":2})", R"({"b":{"a":1,"a":2}})", "\"\\u0000\"", "nul"}) {
+  for (const char* text :
+       {"", "{", "{}x", "{} {}", R"({"a":1,"a":2})", R"({"b":{"a":1,"a":2}})", "\"\\u0000\"", "nul"}) {
     EXPECT_FALSE(parse_json(text).ok()) << text;
   }
   EXPECT_FALSE(parse_json(std::string(100, '[') + std::string(100, ']')).ok());
@@ -168,7 +168,8 @@ TEST(CreateRequest, RefusesWhatItCanNotDo) {
        {R"({})", R"({"Image":"x","HostConfig":{"Runtime":"kata"}})", R"({"Image":"x","HostConfig":{"Unknown":1}})",
         R"({"Image":"x","HostConfig":{"Binds":["../a:/b"]}})", R"({"Image":"x","HostConfig":{"Binds":["a:b"]}})",
         R"({"Image":"x","HostConfig":{"MaskedPaths":["/proc/x"]}})", R"({"Image":"x","HostConfig":[]})",
-        R"({"Image":"x","Labels":{"io.hull.isolation":"none"}})", R"({"Image":"x","HostConfig":{"VolumeDriver":"nfs"}})"}) {
+        R"({"Image":"x","Labels":{"io.hull.isolation":"none"}})",
+        R"({"Image":"x","HostConfig":{"VolumeDriver":"nfs"}})"}) {
     EXPECT_FALSE(read_create(text, "", "").ok()) << text;
   }
 }
@@ -180,8 +181,8 @@ TEST(Websocket, TakesFramesApart) {
   std::string data, reply;
   // "Hel" and "lo" as two masked fragments with a ping between them (RFC 6455, 5.7).
   const std::string zero_mask(4, '\0');
-  const std::string bytes = std::string("\x01\x83", 2) + zero_mask + "Hel" + std::string("\x89\x82", 2) + zero_mask + "hi" +
-                            std::string("\x80\x82", 2) + zero_mask + "lo";
+  const std::string bytes = std::string("\x01\x83", 2) + zero_mask + "Hel" + std::string("\x89\x82", 2) + zero_mask +
+                            "hi" + std::string("\x80\x82", 2) + zero_mask + "lo";
   for (const char c : bytes) ASSERT_TRUE(reader.feed(std::string_view(&c, 1), data, reply));
   EXPECT_EQ(data, "Hello");
   EXPECT_EQ(reply, std::string("\x8a\x02hi", 4));

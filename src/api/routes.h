@@ -14,6 +14,7 @@ std::span<const Route> stream_routes();
 std::span<const Route> exec_routes();
 std::span<const Route> network_routes();
 std::span<const Route> dashboard_routes();
+std::span<const Route> usage_routes();
 std::span<const Route> absent_routes();
 
 std::span<const Route> archive_routes();
@@ -22,9 +23,8 @@ std::span<const Route> image_routes();
 std::span<const Route> volume_routes();
 
 inline std::vector<std::span<const Route>> route_tables() {
-  return {system_routes(),    container_routes(), stream_routes(), exec_routes(),  network_routes(),
-          dashboard_routes(), archive_routes(),   event_routes(),  image_routes(), volume_routes(),
-          absent_routes()};
+  return {system_routes(),  container_routes(), stream_routes(), exec_routes(),   network_routes(), dashboard_routes(),
+          archive_routes(), event_routes(),     image_routes(),  volume_routes(), usage_routes(),   absent_routes()};
 }
 
 }  // namespace hull::api

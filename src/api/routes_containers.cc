@@ -31,7 +31,16 @@ Result<void> create(Request& request, Response& response) {
   return {};
 }
 
+/// An answer that is kept and still true.
+bool answer_again(Request& request, Response& response) {
+  const std::string* const kept = request.cache().find(request.target(), request.settings());
+  if (kept != nullptr) response.json(200, *kept);
+  return kept != nullptr;
+}
+
 Result<void> list(Request& request, Response& response) {
+  if (answer_again(request, response)) return {};
+  AnswerCache::Token before = AnswerCache::token(request.settings());
   engine::ListFilter filter;
   filter.all = request.query_flag("all");
   TRY_ASSIGN(const auto limit, request.query_number("limit", -1, 1'000'000));
@@ -42,11 +51,22 @@ Result<void> list(Request& request, Response& response) {
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(std::vector<engine::WorkloadSummary> found, engine->list(filter));
   if (request.who().scoped()) std::erase_if(found, [&](const auto& one) { return !request.who().sees(one.labels); });
-  response.json(200, list_document(found, request.query_flag("size") ? engine : nullptr));
+  const bool sizes = request.query_flag("size");
+  std::string body = list_document(found, sizes ? engine : nullptr);
+  if (!sizes) {
+    std::vector<int> pids;
+    for (const auto& one : found) {
+      if (one.pid != 0) pids.push_back(one.pid);
+    }
+    request.cache().keep(request.target(), std::move(before), body, pids);
+  }
+  response.json(200, std::move(body));
   return {};
 }
 
 Result<void> inspect(Request& request, Response& response) {
+  if (answer_again(request, response)) return {};
+  AnswerCache::Token before = AnswerCache::token(request.settings());
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(const std::string id, request.workload(request.param("id")));
   TRY_ASSIGN(engine::WorkloadDetails details, engine->inspect(id));
@@ -56,6 +76,16 @@ Result<void> inspect(Request& request, Response& response) {
   }
   if (!request.who().sees_secrets()) {
     TRY_ASSIGN(details.json, without_secrets(details.json));
+  }
+  // Clients decide by the driver's name whether there are logs to read; kept is what was asked for.
+  constexpr std::string_view kDefaultLog = "\"LogConfig\":{\"Type\":\"\"";
+  if (const size_t at = details.json.rfind(kDefaultLog); at != std::string::npos) {
+    details.json.insert(at + kDefaultLog.size() - 1, "json-file");
+  }
+  if (!request.query_flag("size")) {
+    const int pid = details.summary.pid;
+    request.cache().keep(request.target(), std::move(before), details.json,
+                         pid == 0 ? std::vector<int>() : std::vector<int>{pid});
   }
   response.json(200, std::move(details.json));
   return {};

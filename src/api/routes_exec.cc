@@ -98,8 +98,8 @@ Result<void> start(Request& request, Response& response) {
   TRY_ASSIGN(Stream* const client, response.hijack(!config.tty, &early));
   auto begun = engine->exec_start(state.id, how);
   if (!begun.ok()) {
-    const std::string text = start_message(begun.error()) + "\r\n";
-    return client->write(config.tty ? text : output_frame(1, text), 60'000);
+    const std::string message = start_message(begun.error()) + "\r\n";
+    return client->write(config.tty ? message : output_frame(1, message), 60'000);
   }
   Engine::ExecStreams started = std::move(*begun);
   PumpRequest pumping;

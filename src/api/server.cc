@@ -191,6 +191,7 @@ Result<void> Server::take_inherited() {
 }
 
 Result<void> Server::open() {
+  TRY(check(api_));
   if (api_.has_tls()) {
     TRY_ASSIGN(tls_, make_tls_context(api_));
   }

@@ -101,7 +101,10 @@ Result<Moved> Stream::write_some(std::string_view data) {
   return errno_error("write to the client");
 }
 
-bool Stream::buffered() const { return ssl_ != nullptr && ::SSL_pending(ssl_) > 0; }
+bool Stream::buffered() const {
+  // The peer's end was taken off the socket with what came before it, and is told by the next read.
+  return ssl_ != nullptr && (::SSL_pending(ssl_) > 0 || (::SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN) != 0);
+}
 
 Result<size_t> Stream::read(char* data, size_t size, int timeout_ms) {
   for (;;) {

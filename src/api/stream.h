@@ -40,7 +40,7 @@ class Stream {
   /// poll(2) events that reading (writing) waits for; TLS may need the other direction.
   short read_events() const { return read_events_; }
   short write_events() const { return write_events_; }
-  /// Bytes are here although the socket has none (TLS has decrypted more than was asked for).
+  /// Bytes or the end are here although the socket has none (TLS has decrypted more than was asked for).
   bool buffered() const;
 
   /// Waits for bytes: their number, 0 at the end. kTimeout after `timeout_ms` (-1: never).

@@ -1,0 +1,194 @@
+// What is used of this machine: metrics for Prometheus, `system df`.
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "api/json.h"
+#include "api/metrics.h"
+#include "api/routes.h"
+#include "base/error_format.h"
+#include "base/json_writer.h"
+#include "base/units.h"
+#include "sys/file.h"
+
+namespace hull::api {
+namespace {
+
+using engine::ContainerStats;
+using engine::Engine;
+
+/// "MemTotal:  1234 kB" of /proc/meminfo, in bytes.
+double memory_of(std::string_view text, std::string_view name) {
+  const size_t at = text.find(name);
+  return at == std::string_view::npos ? 0 : std::strtod(text.data() + at + name.size(), nullptr) * 1024;
+}
+
+void add_host(Metrics& m) {
+  double loads[3] = {0, 0, 0};
+  if (::getloadavg(loads, 3) == 3) m.add("hull_host_load1", "gauge", "Load of the last minute", {}, loads[0]);
+  m.add("hull_host_cpus", "gauge", "Processors", {}, static_cast<double>(::sysconf(_SC_NPROCESSORS_ONLN)));
+  const std::string memory = sys::read_file("/proc/meminfo", 1 << 16).value_or("");
+  m.add("hull_host_memory_bytes", "gauge", "Memory", {}, memory_of(memory, "MemTotal:"));
+  m.add("hull_host_memory_available_bytes", "gauge", "Memory that can be had without swapping", {},
+        memory_of(memory, "MemAvailable:"));
+  for (const char* resource : {"cpu", "memory", "io"}) {
+    const auto text = sys::read_file(fmt::format("/proc/pressure/{}", resource), 4096);
+    if (text.ok()) add_pressure(m, "hull_host", resource, *text, {});
+  }
+}
+
+/// The folder of a process's control group in the unified hierarchy; "" without one.
+std::string unified_cgroup(int pid) {
+  const std::string text = sys::read_file(fmt::format("/proc/{}/cgroup", pid), 1 << 16).value_or("");
+  const size_t at = text.rfind("0::", std::string::npos);
+  if (at == std::string::npos) return {};
+  const std::string path = text.substr(at + 3, text.find('\n', at) - at - 3);
+  for (const char* root : {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"}) {
+    if (sys::exists(root + path + "/cpu.pressure")) return root + path;
+  }
+  return {};
+}
+
+void add_workload(Metrics& m, const engine::WorkloadSummary& one, const ContainerStats& s) {
+  const Metrics::MetricLabels labels = {
+      {"id", one.id}, {"name", one.name}, {"image", one.image}, {"isolation", to_string(one.isolation)}};
+  const auto add = [&](std::string_view name, std::string_view type, std::string_view help, double value) {
+    m.add(name, type, help, labels, value);
+  };
+  add("hull_workload_cpu_seconds_total", "counter", "Processor time", static_cast<double>(s.cpu_total_ns) / 1e9);
+  add("hull_workload_memory_bytes", "gauge", "Memory without cache that can be dropped",
+      static_cast<double>(s.memory_used));
+  add("hull_workload_memory_cache_bytes", "gauge", "Page cache", static_cast<double>(s.memory_cache));
+  add("hull_workload_memory_limit_bytes", "gauge", "Most memory that it may have", static_cast<double>(s.memory_limit));
+  add("hull_workload_network_receive_bytes_total", "counter", "Bytes received", static_cast<double>(s.net_rx));
+  add("hull_workload_network_transmit_bytes_total", "counter", "Bytes sent", static_cast<double>(s.net_tx));
+  add("hull_workload_block_read_bytes_total", "counter", "Bytes read from disks", static_cast<double>(s.block_read));
+  add("hull_workload_block_write_bytes_total", "counter", "Bytes written to disks", static_cast<double>(s.block_write));
+  add("hull_workload_processes", "gauge", "Processes and threads", static_cast<double>(s.pids));
+  const std::string cgroup = unified_cgroup(one.pid);
+  if (cgroup.empty()) return;
+  for (const char* resource : {"cpu", "memory", "io"}) {
+    const auto text = sys::read_file(fmt::format("{}/{}.pressure", cgroup, resource), 4096);
+    if (text.ok()) add_pressure(m, "hull_workload", resource, *text, labels);
+  }
+}
+
+Result<void> metrics(Request& request, Response& response) {
+  TRY_ASSIGN(Engine* const engine, request.engine());
+  engine::ListFilter all;
+  all.all = true;
+  TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine->list(all));
+  Metrics m;
+  std::map<std::string, int> states;
+  for (const auto& one : workloads) {
+    if (request.who().sees(one.labels)) ++states[std::string(to_string(one.status))];
+  }
+  for (const auto& [state, count] : states) {
+    m.add("hull_workloads", "gauge", "Workloads by state", {{"state", state}}, count);
+  }
+  if (!request.who().scoped()) add_host(m);
+  for (const auto& one : workloads) {
+    if (one.pid == 0 || !request.who().sees(one.labels)) continue;
+    const auto stats = engine->stats(one.id);
+    if (stats.ok()) add_workload(m, one, *stats);  // else it ended meanwhile
+  }
+  response.text(200, "text/plain; version=0.0.4; charset=utf-8", m.text());
+  return {};
+}
+
+int64_t seconds_of(engine::TimePoint when) {
+  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
+}
+
+Result<void> disk_usage(Request& request, Response& response) {
+  const std::vector<std::string> types = request.query_all("type");
+  const auto wanted = [&](std::string_view type) {
+    return types.empty() || std::find(types.begin(), types.end(), type) != types.end();
+  };
+  TRY_ASSIGN(Engine* const engine, request.engine());
+  TRY_ASSIGN(const engine::DiskUsage usage, engine->disk_usage());
+  TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(true));
+  engine::ListFilter all;
+  all.all = true;
+  TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine->list(all));
+  TRY_ASSIGN(const std::vector<engine::Volume> volumes, engine->volume_list({}));
+  const auto size_of = [](const std::vector<engine::DiskUsage::Item>& items, std::string_view id) {
+    for (const auto& item : items) {
+      if (item.id == id || item.name == id) return item.size;
+    }
+    return uint64_t{0};
+  };
+  JsonWriter w;
+  w.object([&] {
+    if (wanted("image")) {
+      w.member("LayersSize", usage.images.layers_bytes);
+      w.array("Images", [&] {
+        for (const auto& one : images) {
+          w.object([&] {
+            w.member("Id", one.id.str());
+            w.member("ParentId", "");
+            w.member("RepoTags", one.tags);
+            w.member("RepoDigests", one.digests);
+            w.member("Created", seconds_of(one.created));
+            w.member("Size", one.size);
+            w.member("SharedSize", 0);
+            w.member("Containers", one.containers);
+          });
+        }
+      });
+    }
+    if (wanted("container")) {
+      w.array("Containers", [&] {
+        for (const auto& one : workloads) {
+          w.object([&] {
+            w.member("Id", one.id);
+            w.member("Names", std::vector<std::string>{"/" + one.name});
+            w.member("Image", one.image);
+            w.member("ImageID", one.image_id.str());
+            w.member("Command", one.command);
+            w.member("Created", seconds_of(one.created));
+            w.member("State", to_string(one.status));
+            w.member("Status", one.status_text);
+            w.member("SizeRw", size_of(usage.workloads, one.id));
+            w.member("SizeRootFs", size_of(usage.workloads, one.id));
+            w.member("Labels", one.labels);
+            w.array("Mounts", [] {});
+          });
+        }
+      });
+    }
+    if (wanted("volume")) {
+      w.array("Volumes", [&] {
+        for (const auto& one : volumes) {
+          w.object([&] {
+            w.member("Name", one.name);
+            w.member("Driver", one.driver);
+            w.member("Mountpoint", one.mountpoint);
+            w.member("Scope", one.scope);
+            w.member("CreatedAt", format_rfc3339(one.created));
+            w.member("Labels", one.labels);
+            w.member("Options", one.options);
+            w.object("UsageData", [&] {
+              w.member("Size", size_of(usage.volumes, one.name));
+              w.member("RefCount", one.references);
+            });
+          });
+        }
+      });
+    }
+    if (wanted("build-cache")) w.array("BuildCache", [] {});
+  });
+  response.json(200, std::move(w).take());
+  return {};
+}
+
+constexpr Route kRoutes[] = {
+    {.method = "GET", .pattern = "/metrics", .right = Right::kView, .handler = metrics, .scoped = true},
+    {.method = "GET", .pattern = "/system/df", .right = Right::kView, .handler = disk_usage, .since_minor = 25},
+};
+
+}  // namespace
+
+std::span<const Route> usage_routes() { return kRoutes; }
+
+}  // namespace hull::api
