@@ -150,11 +150,17 @@ class Completer {
   }
 
   void networks() {
+    // The ones that are always there are offered where no engine can be asked.
+    for (const char* name : {"bridge", "host", "none"}) offer(name);
     auto engine = context_.engine();
     if (!engine.ok()) return;
     const auto list = (*engine)->network_list({});
     if (!list.ok()) return;
-    for (const auto& one : *list) offer(one.network.name);
+    for (const auto& one : *list) {
+      if (one.network.name != "bridge" && one.network.name != "host" && one.network.name != "none") {
+        offer(one.network.name);
+      }
+    }
   }
 
   Context& context_;

@@ -114,8 +114,9 @@ constexpr Flag kTable[] = {
     row(kNetwork, "net-alias", 0, "NAME", "Name on its network", list<&Config::network_aliases>,
         {.repeatable = true, .hidden = true}),
     row(kNetwork, "network", 0, "NETWORK",
-        "bridge, none, host, container:NAME, or a network of yours; also name=NETWORK,alias=,ip=,ip6=,mac-address=,"
-        "driver-opt=,gw-priority=",
+        "bridge, none, host, container:NAME, or a network of yours; also name=NETWORK, alias=, ip=, ip6=, "
+        "mac-address=, "
+        "driver-opt=, gw-priority=",
         set_network, {.repeatable = true, .complete = Complete::kNetwork, .fallback = "bridge"}),
     row(kNetwork, "network-alias", 0, "NAME", "Name on its network, for the others on it",
         list<&Config::network_aliases>, {.repeatable = true}),

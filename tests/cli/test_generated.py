@@ -68,13 +68,13 @@ def test_bash_completes(tmp_path):
     program = f"""source {script}
 complete_words() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _hull 2>/dev/null; echo "${{COMPREPLY[*]}}"; }}
 complete_words hull ru
-complete_words hull run --netw
+complete_words hull run --shm
 complete_words hull run --network ho
 complete_words hull volume cr
 """
     done = subprocess.run(["bash", "--norc", "-c", program], capture_output=True, text=True, check=True,
                           env=environment(tmp_path))
-    assert done.stdout.splitlines() == ["run", "--network", "host", "create"]
+    assert done.stdout.splitlines() == ["run", "--shm-size", "host", "create"]
 
 
 def test_fish_completes(tmp_path):
