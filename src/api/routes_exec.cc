@@ -3,6 +3,7 @@
 #include "api/json.h"
 #include "api/pump.h"
 #include "api/routes.h"
+#include "api/websocket.h"
 #include "base/detach_keys.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
@@ -74,6 +75,36 @@ Result<void> start_plainly(Engine& engine, const std::string& id, const Engine::
   return {};
 }
 
+PumpRequest how_to_pump(const engine::ExecConfig& config, const std::string& keys, int ended_fd) {
+  PumpRequest out;
+  out.input = config.open_stdin;
+  out.output = config.open_stdout;
+  out.error = config.open_stderr;
+  out.multiplexed = !config.tty;
+  out.detach_sequence = keys;
+  out.ended_fd = ended_fd;
+  return out;
+}
+
+/// The dashboard's way, for browsers, which can't take a connection over: Docker has none.
+Result<void> start_websocket(Request& request, Response& response) {
+  TRY_ASSIGN(Engine* const engine, request.engine());
+  TRY_ASSIGN(const Engine::ExecState state, visible_exec(request));
+  if (state.running || state.exit_code) {
+    return errorf(ErrorKind::kConflict, "exec instance {} is already running or has already run", state.id);
+  }
+  std::string early;
+  TRY_ASSIGN(Stream* const client, response.accept_websocket(&early));
+  auto begun = engine->exec_start(state.id, {});
+  if (!begun.ok()) return client->write(websocket_frame(2, start_message(begun.error()) + "\r\n"), 60'000);
+  Engine::ExecStreams started = std::move(*begun);
+  PumpRequest pumping = how_to_pump(state.config, "", started.streams.control.get());
+  pumping.multiplexed = false;
+  pumping.websocket = true;
+  pump(*client, started.streams, pumping, std::move(early));
+  return {};
+}
+
 Result<void> start(Request& request, Response& response) {
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(const std::string text, request.body_text());
@@ -102,13 +133,7 @@ Result<void> start(Request& request, Response& response) {
     return client->write(config.tty ? message : output_frame(1, message), 60'000);
   }
   Engine::ExecStreams started = std::move(*begun);
-  PumpRequest pumping;
-  pumping.input = config.open_stdin;
-  pumping.output = config.open_stdout;
-  pumping.error = config.open_stderr;
-  pumping.multiplexed = !config.tty;
-  pumping.detach_sequence = keys;
-  pumping.ended_fd = started.streams.control.get();
+  const PumpRequest pumping = how_to_pump(config, keys, started.streams.control.get());
   pump(*client, started.streams, pumping, std::move(early));
   return {};
 }
@@ -157,6 +182,7 @@ Result<void> inspect(Request& request, Response& response) {
 constexpr Route kRoutes[] = {
     {.method = "POST", .pattern = "/containers/{id}/exec", .right = Right::kOperate, .handler = create, .scoped = true},
     {.method = "POST", .pattern = "/exec/{id}/start", .right = Right::kOperate, .handler = start, .scoped = true},
+    {.method = "GET", .pattern = "/exec/{id}/ws", .right = Right::kOperate, .handler = start_websocket, .scoped = true},
     {.method = "POST", .pattern = "/exec/{id}/resize", .right = Right::kOperate, .handler = resize, .scoped = true},
     {.method = "GET", .pattern = "/exec/{id}/json", .right = Right::kView, .handler = inspect, .scoped = true},
 };

@@ -99,7 +99,7 @@ const std::vector<ForeignSection>& foreign_sections() {
        {"default", "parallel_layers", "parallel_ranges", "retries", "stall_timeout"},
        {"insecure", "mirrors", "ca", "client_cert", "client_key"}},
       {"api",
-       {"hosts", "group", "mode", "plain_tcp", "tls_ca", "tls_cert", "tls_key", "audit_log", "audit_reads",
+       {"hosts", "dashboard", "group", "mode", "plain_tcp", "tls_ca", "tls_cert", "tls_key", "audit_log", "audit_reads",
         "max_connections", "max_connections_per_user"},
        {"role", "labels"}},
       {"limits", {"max_layer_bytes", "max_image_bytes", "max_ratio", "max_entries"}, {}}};

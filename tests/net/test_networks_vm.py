@@ -43,7 +43,7 @@ def test_a_machine_and_containers_find_each_other(hull):
                                   check=False)
         assert "hello" in published.stdout
         refused = hull.hull("network", "connect", "other", "machine", check=False)
-        assert refused.returncode != 0 and "virtual machine that runs" in refused.stderr
+        assert refused.returncode != 0 and "stop it, change its networks" in refused.stderr
     finally:
         hull.hull("rm", "-f", "machine", "box", "stranger", check=False, timeout=PATIENCE_S)
         hull.hull("network", "rm", "-f", "shop", "other", check=False)

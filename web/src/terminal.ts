@@ -27,22 +27,24 @@ export function open_terminal(workload: string, command: string[]): { element: H
       Tty: true,
       Cmd: command,
       Env: ["TERM=xterm-256color"],
-      ConsoleSize: [terminal.rows, terminal.cols],
     });
     if (closed) return;
     connection = socket(`/exec/${exec.Id}/ws`);
     connection.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
       terminal.write(typeof event.data === "string" ? event.data : new Uint8Array(event.data));
     };
+    const resize = () => {
+      const size = `h=${terminal.rows}&w=${terminal.cols}`;
+      if (connection) void post(`/exec/${exec.Id}/resize?${size}`).catch(() => {});
+    };
+    connection.onopen = resize;
     connection.onclose = () => {
       connection = null;
       terminal.write("\r\n\x1b[2m(the session has ended)\x1b[0m\r\n");
     };
     const encoder = new TextEncoder();
     terminal.onData((data) => connection?.send(encoder.encode(data)));
-    terminal.onResize(({ rows, cols }) => {
-      if (connection) void post(`/exec/${exec.Id}/resize?h=${rows}&w=${cols}`).catch(() => {});
-    });
+    terminal.onResize(resize);
   };
   const observer = new ResizeObserver(() => fit.fit());
   requestAnimationFrame(() => {

@@ -21,30 +21,26 @@ interface Info {
 
 export function host(): View {
   const list = h("dl", { class: "facts" });
-  const cpu = new Chart("Processors", ["used"], percent);
+  const load = new Chart("Load of the last minute", ["processes"], (value) => value.toFixed(1));
   const memory = new Chart("Memory in use", ["used"], bytes);
   const stalls = ["cpu", "memory", "io"].map((resource) => ({
     resource,
     chart: new Chart(`Pressure on ${resource === "io" ? "disks" : resource === "cpu" ? "processors" : "memory"}`,
       ["stalled"], percent),
   }));
-  let before: { at: number; busy: number } | null = null;
   const stop = repeat(2_000, async () => {
     const samples = parse(await text("/metrics"));
     const find = (name: string, wanted: Record<string, string> = {}) => samples.find((sample: Sample) =>
       sample.name === name && Object.entries(wanted).every(([key, value]) => sample.labels[key] === value))?.value;
     const now = Date.now() / 1000;
-    const busy = find("hull_host_cpu_seconds_total");
-    if (busy !== undefined) {
-      if (before) cpu.add(now, [(100 * Math.max(0, busy - before.busy)) / (now - before.at)]);
-      before = { at: now, busy };
-    }
+    const processes = find("hull_host_load1");
+    if (processes !== undefined) load.add(now, [processes]);
     const total = find("hull_host_memory_bytes");
     const free = find("hull_host_memory_available_bytes");
     if (total !== undefined && free !== undefined) memory.add(now, [total - free]);
     for (const { resource, chart } of stalls) {
-      const share = find("hull_host_pressure_avg10_percent", { resource, kind: "some" });
-      if (share !== undefined) chart.add(now, [share]);
+      const share = find("hull_host_pressure_share", { resource, kind: "some", window: "10" });
+      if (share !== undefined) chart.add(now, [100 * share]);
     }
   });
   void get<Info>("/info").then((info) => {
@@ -61,10 +57,10 @@ export function host(): View {
   return {
     title: "Host",
     element: h("section", {},
-      h("div", { class: "charts" }, cpu.element, memory.element, ...stalls.map(({ chart }) => chart.element)), list),
+      h("div", { class: "charts" }, load.element, memory.element, ...stalls.map(({ chart }) => chart.element)), list),
     close: () => {
       stop();
-      cpu.close();
+      load.close();
       memory.close();
       stalls.forEach(({ chart }) => chart.close());
     },
