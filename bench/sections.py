@@ -293,9 +293,9 @@ APPLICATION = """
 services:
   store:
     image: busybox
-    command: [nc, -lk, -p, "6000", -e, echo, "7"]
+    command: sh -c 'echo 7 > /tmp/index.html; exec httpd -f -p 6000 -h /tmp'
     stop_signal: SIGKILL
-    healthcheck: {test: [CMD, nc, -z, 127.0.0.1, "6000"], interval: 100ms, timeout: 5s, retries: 100}
+    healthcheck: {test: [CMD, wget, -q, -O, /dev/null, "http://127.0.0.1:6000/"], interval: 100ms, timeout: 5s, retries: 100}
   app:
     image: busybox
     command: sh -c 'echo page > /tmp/index.html; exec httpd -f -p 80 -h /tmp'

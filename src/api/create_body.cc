@@ -100,6 +100,12 @@ Result<MountRequest> read_bind(const std::string& spec) {
 }
 
 /// Everything that has another form on the wire than in the engine's own document; what is left is taken as it is.
+/// A target without the slashes at its end.
+std::string_view plain(std::string_view target) {
+  while (target.size() > 1 && target.ends_with('/')) target.remove_suffix(1);
+  return target;
+}
+
 class Translator {
  public:
   explicit Translator(Json body) : body_(std::move(body)) {}
@@ -133,6 +139,11 @@ class Translator {
     config.console_size = console_size_;
     config.mounts.insert(config.mounts.end(), std::make_move_iterator(mounts_.begin()),
                          std::make_move_iterator(mounts_.end()));
+    // Clients name what they mount among the volumes too; only what nothing else is mounted at gets a new one.
+    for (MountRequest& volume : anonymous_) {
+      const auto same = [&](const MountRequest& mount) { return plain(mount.target) == plain(volume.target); };
+      if (std::none_of(config.mounts.begin(), config.mounts.end(), same)) config.mounts.push_back(std::move(volume));
+    }
     if (const auto label = config.labels.find("io.hull.isolation"); label != config.labels.end()) {
       if (label->second == "vm") {
         config.isolation = engine::Isolation::kVm;
@@ -184,7 +195,7 @@ class Translator {
     if (const auto volumes = take(&m, "Volumes")) {
       for (const auto& [target, ignored] : volumes->members) {
         TRY_ASSIGN(MountRequest mount, read_bind(target));
-        mounts_.push_back(std::move(mount));
+        anonymous_.push_back(std::move(mount));
       }
     }
     if (const auto disabled = take(&m, "NetworkDisabled"); disabled && disabled->flag) network_disabled_ = true;
@@ -339,6 +350,7 @@ class Translator {
   Json body_, host_, endpoints_;
   std::array<bool, 3> attach_ = {false, false, false};
   std::vector<MountRequest> mounts_;
+  std::vector<MountRequest> anonymous_;  // of the image's kind: a path alone
   std::optional<oci::Box> console_size_;
   std::string network_mode_;
   bool vm_ = false, network_disabled_ = false;

@@ -43,7 +43,10 @@ void write_one(JsonWriter& w, const engine::WorkloadSummary& one, engine::Engine
     w.member("Labels", one.labels);
     w.member("State", to_string(one.status));
     w.member("Status", one.status_text);
-    w.object("HostConfig", [&] { w.member("NetworkMode", one.network); });
+    w.object("HostConfig", [&] {
+      w.member("NetworkMode", one.network);
+      if (one.isolation == engine::Isolation::kVm) w.member("Isolation", to_string(one.isolation));
+    });
     w.object("NetworkSettings", [&] {
       w.object("Networks", [&] {
         if (!one.network.empty() && !one.network.starts_with("container:")) w.object(one.network, [] {});

@@ -93,9 +93,15 @@ Result<void> start_websocket(Request& request, Response& response) {
   if (state.running || state.exit_code) {
     return errorf(ErrorKind::kConflict, "exec instance {} is already running or has already run", state.id);
   }
+  Engine::ExecStart how;
+  TRY_ASSIGN(const auto height, request.query_number("h", 1, 65535));
+  TRY_ASSIGN(const auto width, request.query_number("w", 1, 65535));
+  if (height && width) {
+    how.size = oci::Box{.height = static_cast<uint32_t>(*height), .width = static_cast<uint32_t>(*width)};
+  }
   std::string early;
   TRY_ASSIGN(Stream* const client, response.accept_websocket(&early));
-  auto begun = engine->exec_start(state.id, {});
+  auto begun = engine->exec_start(state.id, how);
   if (!begun.ok()) return client->write(websocket_frame(2, start_message(begun.error()) + "\r\n"), 60'000);
   Engine::ExecStreams started = std::move(*begun);
   PumpRequest pumping = how_to_pump(state.config, "", started.streams.control.get());

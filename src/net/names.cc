@@ -26,7 +26,9 @@ namespace {
 
 constexpr size_t kLongestRecord = 128 << 10;
 constexpr int kAnswerTimeoutMs = 10'000;
-constexpr int kTries = 4;  // a server may end, with its last endpoint, at the moment when we ask
+constexpr int kTries = 4;  // folders go with their last endpoint
+/// A server may be ending, with its last endpoint, at the moment when we ask: it holds its lock a little longer.
+constexpr int kStarts = 300, kBetweenStartsMs = 10;
 
 bool is_id(std::string_view id) {
   const auto fits = [](unsigned char c) { return std::isalnum(c) != 0 || c == '_' || c == '.' || c == '-'; };
@@ -201,9 +203,10 @@ Result<Asked> ask_server(const DnsPlace& place, std::string_view question) {
 }
 
 Result<void> ask_or_start(const DnsPlace& place, std::string_view question) {
-  for (int i = 0; i < kTries; ++i) {
+  for (int i = 0; i < kStarts; ++i) {
     TRY_ASSIGN(const Asked asked, ask_server(place, question));
     if (asked == Asked::kDone) return {};
+    if (i > 1) ::poll(nullptr, 0, kBetweenStartsMs);
     TRY(start_server(place));
   }
   return errorf(ErrorKind::kUnavailable,

@@ -16,13 +16,13 @@ services:
   store:
     image: test
     init: true
-    command: sh -c 'echo 7 > /data/number && exec busybox nc -lk -p 6000 -e cat /data/number'
+    command: sh -c 'echo 7 > /data/number && exec busybox httpd -f -p 6000 -h /data'
     volumes: ["numbers:/data"]
-    healthcheck: {test: "busybox nc -w 2 127.0.0.1 6000 < /dev/null | grep -q 7", interval: 1s, retries: 20, timeout: 3s}
+    healthcheck: {test: "busybox wget -q -O - http://127.0.0.1:6000/number | grep -q 7", interval: 1s, retries: 20, timeout: 3s}
   app:
     image: test
     init: true
-    command: sh -c 'mkdir /www; busybox nc -w 5 store 6000 < /dev/null > /www/index.html; echo serving; exec busybox httpd -f -p 80 -h /www'
+    command: sh -c 'mkdir /www; busybox wget -q -O /www/index.html http://store:6000/number; echo serving; exec busybox httpd -f -p 80 -h /www'
     depends_on: {store: {condition: service_healthy}}
     networks: {default: {aliases: [site]}}
   client:

@@ -7,14 +7,16 @@ import subprocess
 
 import pytest
 
+from support import vm as machines
 from support.instance import BUILD, SOURCE, wait_until
 
 PORT = 2390
 
 
 @pytest.fixture
-def served(instance):
+def served(instance, guest_kernel):
     """An instance with workloads of both kinds, and hulld with its dashboard in front."""
+    machines.share_kernel(instance, guest_kernel)
     talk = "while :; do echo tick; echo tock >&2; sleep 1; done"
     instance.hull("run", "-d", "--name", "web", "-v", "kept:/srv", "hull-demo", "sh", "-c", talk)
     instance.hull("run", "-d", "--name", "other", "--stop-timeout", "1", "hull-demo", "sleep", "1000")

@@ -29,7 +29,7 @@ export function open_terminal(workload: string, command: string[]): { element: H
       Env: ["TERM=xterm-256color"],
     });
     if (closed) return;
-    connection = socket(`/exec/${exec.Id}/ws`);
+    connection = socket(`/exec/${exec.Id}/ws?h=${terminal.rows}&w=${terminal.cols}`);
     connection.onmessage = (event: MessageEvent<ArrayBuffer | string>) => {
       terminal.write(typeof event.data === "string" ? event.data : new Uint8Array(event.data));
     };
@@ -37,7 +37,6 @@ export function open_terminal(workload: string, command: string[]): { element: H
       const size = `h=${terminal.rows}&w=${terminal.cols}`;
       if (connection) void post(`/exec/${exec.Id}/resize?${size}`).catch(() => {});
     };
-    connection.onopen = resize;
     connection.onclose = () => {
       connection = null;
       terminal.write("\r\n\x1b[2m(the session has ended)\x1b[0m\r\n");
