@@ -311,6 +311,12 @@ services:
 """
 
 
+class DockerApart(peers.Docker):
+    """In a network namespace of its own: its firewall drops what other engines' containers send each other."""
+
+    isolated = True
+
+
 def compose(setting):
     """An application of three services from loaded images until the last one is healthy, and down again."""
     folder = setting.folder / "application"
@@ -321,33 +327,33 @@ def compose(setting):
                                         "depends_on: {client: {condition: service_healthy}}}}\n")
     up, down = [], []
     if setting.has_hull():
-        environment = setting.hull_environment()
+        ours = setting.hull_environment()
         setting.hull("load", "-i", setting.archive())
         program = [setting.bin / "hull", "compose", "-f", folder / "docker-compose.yml"]
 
         def hull_down():
-            subprocess.run([*program, "down", "-t", "0"], env=environment, capture_output=True, check=True)
+            subprocess.run([*program, "down", "-t", "0"], env=ours, capture_output=True, check=True)
 
         def hull_up():
-            subprocess.run([*program, "up", "-d"], env=environment, capture_output=True, check=True)
+            subprocess.run([*program, "up", "-d"], env=ours, capture_output=True, check=True)
 
-        up.append(Case("hull compose", [*program, "up", "-d", "--wait"], after=hull_down, environment=environment))
-        down.append(Case("hull compose", [*program, "down", "-t", "0"], before=hull_up, environment=environment))
+        up.append(Case("hull compose", [*program, "up", "-d", "--wait"], after=hull_down, environment=ours))
+        down.append(Case("hull compose", [*program, "down", "-t", "0"], before=hull_up, environment=ours))
     if shutil.which("docker-compose"):
-        docker = setting.start(peers.Docker)
+        docker = setting.start(DockerApart)
         docker.docker("load", "-i", setting.archive())
-        environment = dict(os.environ, DOCKER_HOST=f"unix://{docker.socket}", COMPOSE_PROJECT_NAME="application")
+        theirs = dict(os.environ, DOCKER_HOST=f"unix://{docker.socket}", COMPOSE_PROJECT_NAME="application")
         plain = ["docker-compose", "-f", str(folder / "docker-compose.yml")]
         waiting = [*plain, "-f", str(folder / "healthy.yml")]
 
         def docker_down():
-            subprocess.run([*waiting, "down", "-t", "0"], env=environment, capture_output=True, check=True)
+            subprocess.run([*waiting, "down", "-t", "0"], env=theirs, capture_output=True, check=True)
 
         def docker_up():
-            subprocess.run([*plain, "up", "-d"], env=environment, capture_output=True, check=True)
+            subprocess.run([*plain, "up", "-d"], env=theirs, capture_output=True, check=True)
 
-        up.append(Case("docker-compose", [*waiting, "up", "-d"], after=docker_down, environment=environment))
-        down.append(Case("docker-compose", [*plain, "down", "-t", "0"], before=docker_up, environment=environment))
+        up.append(Case("docker-compose", [*waiting, "up", "-d"], after=docker_down, environment=theirs))
+        down.append(Case("docker-compose", [*plain, "down", "-t", "0"], before=docker_up, environment=theirs))
     return {"up until healthy": measure(up, setting.runs(10), setting.warmup(1)),
             "down": measure(down, setting.runs(10), setting.warmup(1))}
 
