@@ -97,14 +97,58 @@ std::string make_madt(uint32_t vcpus) {
   return table("APIC", 5, body);
 }
 
-std::string virtio_device(const AcpiVirtio& virtio, size_t index) {
+std::string numbered(char first, size_t number) {
   char name[5] = "V000";
-  for (size_t i = 3, rest = index; i > 0; --i, rest /= 10) name[i] = static_cast<char>('0' + rest % 10);
-  return aml::device(name, aml::name("_HID", aml::text("LNRO0005")) + aml::name("_UID", aml::integer(index)) +
-                               aml::name("_CCA", aml::integer(1)) +
-                               aml::name("_CRS", aml::resources(aml::memory_window(static_cast<uint32_t>(virtio.window),
-                                                                                   layout::kVirtioWindowSize) +
-                                                                aml::interrupt(virtio.irq))));
+  name[0] = first;
+  for (size_t i = 3, rest = number; i > 0; --i, rest /= 10) name[i] = static_cast<char>('0' + rest % 10);
+  return name;
+}
+
+std::string virtio_device(const AcpiVirtio& virtio, size_t index, const std::string& more = {}) {
+  return aml::device(numbered('V', index),
+                     more + aml::name("_HID", aml::text("LNRO0005")) + aml::name("_UID", aml::integer(index)) +
+                         aml::name("_CCA", aml::integer(1)) +
+                         aml::name("_CRS", aml::resources(aml::memory_window(static_cast<uint32_t>(virtio.window),
+                                                                             layout::kVirtioWindowSize) +
+                                                          aml::interrupt(virtio.irq))));
+}
+
+/// A device that may come later lies in a container of its own (ACPI0004), which Linux looks through again when it is
+/// notified; the device's _STA is a byte of memory that the machine writes.
+std::string slot(const AcpiVirtio& virtio, size_t number, size_t index) {
+  const std::string status = aml::method(
+      "_STA", 0,
+      aml::if_equal(aml::path(numbered('S', number)), aml::integer(1), aml::return_value(aml::integer(15))) +
+          aml::return_value(aml::integer(0)));
+  return aml::device(numbered('C', number), aml::name("_HID", aml::text("ACPI0004")) +
+                                                aml::name("_UID", aml::integer(number)) +
+                                                virtio_device(virtio, index, status));
+}
+
+/// Generic event device (5.6.9): the power button's interrupt, and that of the slots, for each of which a byte says
+/// whether to look.
+std::string event_device(const AcpiMachine& machine) {
+  constexpr uint64_t kPressed = 0x80, kBusCheck = 0;
+  std::string interrupts = aml::interrupt(layout::kPowerButtonIrq);
+  std::string events =
+      aml::if_equal(aml::argument(0), aml::integer(layout::kPowerButtonIrq), aml::notify("\\_SB_.PWRB", kPressed));
+  if (!machine.slots.empty()) interrupts += aml::interrupt(layout::kSlotIrq);
+  for (size_t i = 0; i < machine.slots.size(); ++i) {
+    const std::string look = numbered('L', i);
+    events += aml::if_equal(aml::path(look), aml::integer(1),
+                            aml::store(aml::integer(0), look) + aml::notify("\\_SB_." + numbered('C', i), kBusCheck));
+  }
+  return aml::device("GED0", aml::name("_HID", aml::text("ACPI0013")) + aml::name("_UID", aml::integer(0)) +
+                                 aml::name("_CRS", aml::resources(interrupts)) + aml::method("_EVT", 1, events));
+}
+
+/// The slots' bytes; nothing where there are none.
+std::string slot_states(size_t count) {
+  if (count == 0) return {};
+  std::vector<std::string> names;
+  for (size_t i = 0; i < count; ++i) names.push_back(numbered('S', i));
+  for (size_t i = 0; i < count; ++i) names.push_back(numbered('L', i));
+  return aml::memory_bytes("SLTS", static_cast<uint32_t>(layout::kSlotStates), names);
 }
 
 std::string make_dsdt(const AcpiMachine& machine) {
@@ -115,11 +159,9 @@ std::string make_dsdt(const AcpiMachine& machine) {
       aml::device("RTC0", aml::name("_HID", aml::eisa_id("PNP0B00")) +
                               aml::name("_CRS", aml::resources(aml::io_ports(layout::kCmosPort, 2)))) +
       aml::device("PWRB", aml::name("_HID", aml::eisa_id("PNP0C0C")) + aml::name("_UID", aml::integer(0))) +
-      // Generic event device (5.6.9): its one interrupt is the power button's.
-      aml::device("GED0", aml::name("_HID", aml::text("ACPI0013")) + aml::name("_UID", aml::integer(0)) +
-                              aml::name("_CRS", aml::resources(aml::interrupt(layout::kPowerButtonIrq))) +
-                              aml::method("_EVT", 1, aml::notify("\\_SB_.PWRB", 0x80)));
+      slot_states(machine.slots.size()) + event_device(machine);
   for (size_t i = 0; i < machine.virtio.size(); ++i) devices += virtio_device(machine.virtio[i], i);
+  for (size_t i = 0; i < machine.slots.size(); ++i) devices += slot(machine.slots[i], i, machine.virtio.size() + i);
   const std::string off = aml::integer(power::kSleepTypeOff);
   return table("DSDT", 6,
                aml::scope("\\_SB_", devices) +

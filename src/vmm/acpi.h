@@ -20,6 +20,7 @@ struct AcpiVirtio {
 struct AcpiMachine {
   uint32_t vcpus = 1;
   std::vector<AcpiVirtio> virtio;
+  std::vector<AcpiVirtio> slots;  ///< for devices that may come while the machine runs; at most layout::kMostSlots
 };
 
 /// The bytes to put at guest-physical `address` (16-byte aligned): RSDP first, then the tables. kNoSpace when they take

@@ -59,6 +59,7 @@ AcpiMachine big_machine() {
   for (size_t i = 0; i < std::size(layout::kVirtioIrqs); ++i) {
     machine.virtio.push_back({layout::kVirtioWindows + i * layout::kVirtioWindowSize, layout::kVirtioIrqs[i]});
   }
+  for (size_t i = 0; i < layout::kMostSlots; ++i) machine.slots.push_back(machine.virtio[i]);
   return machine;
 }
 
@@ -125,7 +126,8 @@ TEST(Acpi, IaslUnderstandsTheTables) {
     if (name == "DSDT") {
       std::ifstream source(where + "/DSDT.dsl");
       const std::string text{std::istreambuf_iterator<char>(source), {}};
-      for (const char* word : {"LNRO0005", "PNP0501", "PNP0C0C", "ACPI0013", "Notify (\\_SB.PWRB, 0x80)", "_S5"}) {
+      for (const char* word : {"LNRO0005", "PNP0501", "PNP0C0C", "ACPI0013", "Notify (\\_SB.PWRB, 0x80)", "_S5",
+                               "ACPI0004", "OperationRegion (SLTS, SystemMemory", "Notify (\\_SB.C007"}) {
         EXPECT_NE(text.find(word), std::string::npos) << word << "\n" << text;
       }
     }

@@ -91,6 +91,21 @@ std::string device(std::string_view name, const std::string& terms) { return ext
 std::string method(std::string_view name, uint8_t arguments, const std::string& terms) {
   return kMethod + with_length(path(name) + byte(arguments) + terms);
 }
+std::string memory_bytes(std::string_view region, uint32_t address, const std::vector<std::string>& names) {
+  constexpr char kRegion = '\x80', kField = '\x81';
+  constexpr unsigned kSystemMemory = 0, kByteAccess = 1, kBits = 8;
+  std::string fields = path(region) + byte(kByteAccess);
+  for (const std::string& one : names) fields += path(one) + byte(kBits);
+  return std::string{kExtended, kRegion} + path(region) + byte(kSystemMemory) + integer(address) +
+         integer(names.size()) + extended(kField, fields);
+}
+std::string return_value(const std::string& value) { return '\xa4' + value; }
+std::string store(const std::string& value, std::string_view target) { return '\x70' + value + path(target); }
+std::string if_equal(const std::string& left, const std::string& right, const std::string& terms) {
+  constexpr char kIf = '\xa0', kEqual = '\x93';
+  return kIf + with_length(kEqual + left + right + terms);
+}
+std::string argument(unsigned number) { return byte(0x68 + number); }
 std::string notify(std::string_view object, uint64_t value) { return kNotify + path(object) + integer(value); }
 
 std::string resources(const std::string& descriptors) {

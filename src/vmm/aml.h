@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace hull::vmm::aml {
 
@@ -21,6 +22,13 @@ std::string package(const std::string& elements, uint8_t count);
 std::string scope(std::string_view path, const std::string& terms);
 std::string device(std::string_view name, const std::string& terms);
 std::string method(std::string_view name, uint8_t arguments, const std::string& terms);
+/// A region of physical memory with one byte for each name.
+std::string memory_bytes(std::string_view region, uint32_t address, const std::vector<std::string>& names);
+std::string return_value(const std::string& value);
+std::string store(const std::string& value, std::string_view target);
+/// If (LEqual (left, right)) { terms }
+std::string if_equal(const std::string& left, const std::string& right, const std::string& terms);
+std::string argument(unsigned number);
 /// Notify (object, value).
 std::string notify(std::string_view object, uint64_t value);
 

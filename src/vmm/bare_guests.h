@@ -338,6 +338,70 @@ HULL_GUEST(virtio, R"(
   power_off
 )")
 
+// A disk that comes when the first slot says so, goes (no sectors left), and comes back: the first byte of each.
+HULL_GUEST(late_disk, R"(
+  mov $0xd0000000, %ebx
+  say 'W'
+  say '\n'
+3: pause
+  cmpb $1, 0xff000
+  jne 3b
+  cmpb $1, 0xff008
+  jne 2f
+  cmpl $0x74726976, (%ebx)
+  jne 2f
+  cmpl $2, 8(%ebx)
+  jne 2f
+  movl $1, 0x70(%ebx)
+  movl $3, 0x70(%ebx)
+  movl $1, 0x24(%ebx)
+  movl $1, 0x20(%ebx)
+  movl $0xb, 0x70(%ebx)
+  movl $0, 0x30(%ebx)
+  movl $4, 0x38(%ebx)
+  movl $0x600000, 0x80(%ebx)
+  movl $0x601000, 0x90(%ebx)
+  movl $0x602000, 0xa0(%ebx)
+  movl $1, 0x44(%ebx)
+  movl $0x603000, 0x600000
+  movl $16, 0x600008
+  movl $0x10001, 0x60000c
+  movl $0x604000, 0x600010
+  movl $512, 0x600018
+  movl $0x20003, 0x60001c
+  movl $0x605000, 0x600020
+  movl $1, 0x600028
+  movl $2, 0x60002c
+  movw $1, 0x601002
+  movl $0xf, 0x70(%ebx)
+  movl $0, 0x50(%ebx)
+3: pause
+  cmpw $1, 0x602002
+  jne 3b
+  mov $0x3f8, %dx
+  mov 0x604000, %al
+  out %al, %dx
+  say '\n'
+3: pause
+  cmpl $0, 0x100(%ebx)
+  jne 3b
+  say 'G'
+  say '\n'
+3: pause
+  cmpl $0, 0x100(%ebx)
+  je 3b
+  movw $2, 0x601002
+  movl $0, 0x50(%ebx)
+3: pause
+  cmpw $2, 0x602002
+  jne 3b
+  mov $0x3f8, %dx
+  mov 0x604000, %al
+  out %al, %dx
+2:
+  power_off
+)")
+
 // No handler for anything: the third fault ends it.
 HULL_GUEST(crash, R"(
   lidt 9f - guest_crash + 0x100000

@@ -98,6 +98,22 @@ std::string stats_document(const Machine& machine) {
   return std::move(json).take();
 }
 
+std::string devices_document(const Machine& machine) {
+  JsonWriter json;
+  json.array([&] {
+    for (size_t i = 0; i < machine.devices().size(); ++i) {
+      const VirtioDevice& device = *machine.devices()[i];
+      json.object([&] {
+        json.member("device", uint64_t{i});
+        json.member("kind", device_kind(device.id()));
+        json.member("driven", machine.driven(i));
+        json.member("removed", !device.has_backing());
+      });
+    }
+  });
+  return std::move(json).take();
+}
+
 /// The main thread's work while the machine runs: signals, the control socket, the end.
 class MainLoop {
  public:
@@ -136,6 +152,17 @@ class MainLoop {
       balloon_->set_target_bytes(bytes);
       return {};
     };
+    handlers.devices = [this] { return devices_document(machine_); };
+    handlers.add_disk = [this](const std::string& body, std::vector<UniqueFd> fds) -> Result<size_t> {
+      TRY_ASSIGN(const DiskConfig disk, parse_disk_config(body));
+      return plug_disk(machine_, disk, std::move(fds));
+    };
+    handlers.add_net = [this](const std::string& body, std::vector<UniqueFd> fds) -> Result<size_t> {
+      TRY_ASSIGN(const NetConfig net, parse_net_config(body));
+      return plug_net(machine_, net, std::move(fds));
+    };
+    handlers.remove_device = [this](size_t index) { return machine_.unplug(index); };
+    TRY(machine_.offer_slots());
     TRY_ASSIGN(control_, ControlServer::listen(config.api_socket, epoll_.get(), std::move(handlers)));
     return {};
   }

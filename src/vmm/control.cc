@@ -6,11 +6,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstring>
+#include <span>
 
 #include "base/error_format.h"
 #include "base/json_reader.h"
 #include "base/json_writer.h"
+#include "base/units.h"
 
 namespace hull::vmm {
 
@@ -28,11 +31,36 @@ int status_of(const Error& error) {
   switch (error.kind()) {
     case ErrorKind::kInvalid:
       return 400;
+    case ErrorKind::kNotFound:
+      return 404;
     case ErrorKind::kUnsupported:
       return 501;
     default:
       return 409;
   }
+}
+
+/// As recv(2); descriptors that come along are appended. *lost: there were more than this process may take.
+ssize_t receive_with_descriptors(int socket, std::span<char> buffer, std::vector<UniqueFd>* fds, bool* lost) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * ControlServer::kMostDescriptors)> control{};
+  iovec part{buffer.data(), buffer.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  const ssize_t got = ::recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+  if (got < 0) return got;
+  for (cmsghdr* at = CMSG_FIRSTHDR(&message); at != nullptr; at = CMSG_NXTHDR(&message, at)) {
+    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
+    for (size_t i = 0; i < (at->cmsg_len - CMSG_LEN(0)) / sizeof(int); ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(at) + i * sizeof fd, sizeof fd);
+      fds->emplace_back(fd);
+    }
+  }
+  *lost = (message.msg_flags & MSG_CTRUNC) != 0;
+  return got;
 }
 
 Result<uint64_t> read_balloon(const std::string& body) {
@@ -107,10 +135,21 @@ void ControlServer::accept() {
 /// False when the client is to be dropped.
 bool ControlServer::receive(Client& client) {
   char buffer[4096];
-  const ssize_t got = ::recv(client.fd.get(), buffer, sizeof(buffer), 0);
+  bool lost = false;
+  const ssize_t got = receive_with_descriptors(client.fd.get(), buffer, &client.fds, &lost);
   if (got < 0) return errno == EAGAIN || errno == EINTR;
   if (got == 0) return false;
-  if (client.streams || client.closing) return true;  // nothing more is expected of it
+  if (client.streams || client.closing) {  // nothing more is expected of it
+    client.fds.clear();
+    return true;
+  }
+  if (lost || client.fds.size() > kMostDescriptors) {
+    client.fds.clear();
+    client.output += http_answer(
+        400, error_document(fmt::format("more than {} descriptors came with one request", kMostDescriptors)), false);
+    client.closing = true;
+    return true;
+  }
   client.input.append(buffer, static_cast<size_t>(got));
   if (client.input.size() > kMostInput) return false;
   while (!client.streams && !client.closing) {
@@ -123,6 +162,7 @@ bool ControlServer::receive(Client& client) {
     }
     client.input.erase(0, parse.used);
     answer(client, parse.request);
+    client.fds.clear();
   }
   return true;
 }
@@ -172,13 +212,34 @@ void ControlServer::answer(Client& client, const HttpRequest& request) {
     return;
   }
   const std::string_view path = request.path;
-  if (path.starts_with("/disks") || path.starts_with("/nets")) {
-    return say(501,
-               error_document("disks and network cards can't be changed while the machine runs: end it, change its "
-                              "description and start it again"));
+  if (request.method == "GET" && path == "/devices") return say(200, handlers_.devices());
+  if (const std::string answered = change_devices(client, request); !answered.empty()) {
+    client.output += answered;
+    return;
   }
   say(404,
       error_document(fmt::format("{} {}: there is no such request; hull-vmm(8) lists them", request.method, path)));
+}
+
+/// PUT /disks, PUT /nets, DELETE /devices/N; empty for other requests.
+std::string ControlServer::change_devices(Client& client, const HttpRequest& request) {
+  const auto failed = [&](const Error& error) {
+    return http_answer(status_of(error), error_document(error.message()), request.keep_alive);
+  };
+  constexpr std::string_view kDevice = "/devices/";
+  if (request.method == "DELETE" && request.path.starts_with(kDevice)) {
+    const Result<int64_t> index = parse_int(std::string_view(request.path).substr(kDevice.size()), 0, INT32_MAX);
+    if (!index.ok()) return failed(index.error());
+    const Result<void> done = handlers_.remove_device(static_cast<size_t>(*index));
+    return done.ok() ? http_answer(204, {}, request.keep_alive) : failed(done.error());
+  }
+  if (request.method != "PUT" || (request.path != "/disks" && request.path != "/nets")) return {};
+  const auto& add = request.path == "/disks" ? handlers_.add_disk : handlers_.add_net;
+  const Result<size_t> made = add(request.body, std::move(client.fds));
+  if (!made.ok()) return failed(made.error());
+  JsonWriter json;
+  json.object([&] { json.member("device", uint64_t{*made}); });
+  return http_answer(200, std::move(json).take(), request.keep_alive);
 }
 
 std::string ControlServer::put(Client&, const HttpRequest& request, bool* known) {

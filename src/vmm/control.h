@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "base/error.h"
 #include "base/unique_fd.h"
@@ -20,11 +21,16 @@ struct ControlHandlers {
   std::function<std::string()> stats;  ///< a JSON object
   /// Bytes that the guest is to give back; an error is told to the client.
   std::function<Result<void>(uint64_t bytes)> set_balloon;
+  std::function<std::string()> devices;  ///< a JSON array
+  /// By the request's body and the descriptors that came with it; the new device's index.
+  std::function<Result<size_t>(const std::string& body, std::vector<UniqueFd> fds)> add_disk, add_net;
+  std::function<Result<void>(size_t index)> remove_device;
 };
 
 class ControlServer {
  public:
   static constexpr size_t kMostClients = 16;
+  static constexpr size_t kMostDescriptors = 16;  ///< with one request
 
   /// Listens at `path` (mode 0600; a socket file that nobody listens to is replaced, kConflict when somebody does).
   /// Watched through `epoll`, which the caller owns; keys are kListenKey and upwards.
@@ -42,8 +48,9 @@ class ControlServer {
   struct Client {
     UniqueFd fd;
     std::string input, output;
-    bool streams = false;  // listens to /events
-    bool closing = false;  // after what is in output
+    std::vector<UniqueFd> fds;  // that came with a request which is not complete yet
+    bool streams = false;       // listens to /events
+    bool closing = false;       // after what is in output
     bool watches_out = false;
   };
   ControlServer(UniqueFd listener, int epoll, ControlHandlers handlers)
@@ -53,6 +60,7 @@ class ControlServer {
   bool receive(Client& client);
   void answer(Client& client, const HttpRequest& request);
   std::string put(Client& client, const HttpRequest& request, bool* known);
+  std::string change_devices(Client& client, const HttpRequest& request);
   bool flush(uint64_t key, Client& client);
 
   UniqueFd listener_;

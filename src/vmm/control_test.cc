@@ -1,5 +1,6 @@
 #include "vmm/control.h"
 
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -8,6 +9,8 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include <cstring>
 
 namespace hull::vmm {
 namespace {
@@ -56,6 +59,18 @@ class Control : public testing::Test {
     };
     handlers.press_power_button = [this] { log_ += "button "; };
     handlers.stats = [] { return std::string("{\"vcpus\":1}"); };
+    handlers.devices = [] { return std::string("[]"); };
+    handlers.add_disk = [this](const std::string&, const std::vector<UniqueFd>& fds) -> Result<size_t> {
+      log_ += "disk+" + std::to_string(fds.size()) + " ";
+      return 7;
+    };
+    handlers.add_net = [](const std::string&, const std::vector<UniqueFd>&) -> Result<size_t> {
+      return Error(ErrorKind::kNoSpace, "no slot");
+    };
+    handlers.remove_device = [](size_t index) -> Result<void> {
+      if (index != 2) return Error(ErrorKind::kNotFound, "no such device");
+      return {};
+    };
     handlers.set_balloon = [this](uint64_t bytes) -> Result<void> {
       if (bytes > 1000) return Error(ErrorKind::kInvalid, "too much");
       log_ += "balloon=" + std::to_string(bytes) + " ";
@@ -112,13 +127,61 @@ TEST_F(Control, RequestsReachTheMachine) {
 TEST_F(Control, ErrorsSayWhatIsWrong) {
   const UniqueFd fd = connect();
   EXPECT_THAT(ask(fd.get(), "GET /nothing HTTP/1.1\r\n\r\n"), HasSubstr("404"));
-  EXPECT_THAT(ask(fd.get(), "PUT /disks/0 HTTP/1.1\r\n\r\n"), HasSubstr("can't be changed while the machine runs"));
+  EXPECT_THAT(ask(fd.get(), "PUT /disks HTTP/1.1\r\n\r\n"), HasSubstr("{\"device\":7}"));
+  EXPECT_THAT(ask(fd.get(), "PUT /nets HTTP/1.1\r\n\r\n"), HasSubstr("409"));
+  EXPECT_THAT(ask(fd.get(), "DELETE /devices/3 HTTP/1.1\r\n\r\n"), HasSubstr("404"));
+  EXPECT_THAT(ask(fd.get(), "DELETE /devices/2 HTTP/1.1\r\n\r\n"), HasSubstr("204"));
+  EXPECT_THAT(ask(fd.get(), "DELETE /devices/x HTTP/1.1\r\n\r\n"), HasSubstr("400"));
+  EXPECT_THAT(ask(fd.get(), "GET /devices HTTP/1.1\r\n\r\n"), HasSubstr("[]"));
   EXPECT_THAT(ask(fd.get(), "PUT /balloon HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"bytes\":5120}"),
               HasSubstr("too much"));
   EXPECT_THAT(ask(fd.get(), "PUT /balloon HTTP/1.1\r\n\r\n"), HasSubstr("400"));
   EXPECT_THAT(ask(fd.get(), "PUT /balloon HTTP/1.1\r\nContent-Length: 9\r\n\r\n{\"byte\":1"), HasSubstr("400"));
   EXPECT_THAT(ask(fd.get(), "rubbish\r\n\r\n"), HasSubstr("400"));
   EXPECT_EQ(received(fd.get()), "end") << "nothing is guessed after rubbish";
+}
+
+/// Sends the text with so many copies of a pipe's writing end.
+void send_with_descriptors(int socket, const std::string& text, int fd, size_t count) {
+  std::vector<int> fds(count, fd);
+  std::vector<char> control(CMSG_SPACE(count * sizeof(int)));
+  iovec part{const_cast<char*>(text.data()), text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = control.size();
+  cmsghdr* head = CMSG_FIRSTHDR(&message);
+  head->cmsg_level = SOL_SOCKET;
+  head->cmsg_type = SCM_RIGHTS;
+  head->cmsg_len = CMSG_LEN(count * sizeof(int));
+  std::memcpy(CMSG_DATA(head), fds.data(), count * sizeof(int));
+  ASSERT_EQ(::sendmsg(socket, &message, MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+}
+
+TEST_F(Control, DescriptorsComeWithTheirRequestAndNoneIsKept) {
+  int ends[2];
+  ASSERT_EQ(::pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+  const UniqueFd reader(ends[0]);
+  UniqueFd writer(ends[1]);
+  const UniqueFd fd = connect(), many = connect(), listener = connect();
+  send_with_descriptors(fd.get(), "PUT /disks HTTP/1.1\r\nContent-Le", writer.get(), 2);
+  work();
+  EXPECT_EQ(received(fd.get()), "") << "the request is not whole yet";
+  send_with_descriptors(fd.get(), "ngth: 2\r\n\r\n{}PUT /disks HTTP/1.1\r\n\r\n", writer.get(), 3);
+  work();
+  EXPECT_THAT(received(fd.get()), HasSubstr("{\"device\":7}"));
+  EXPECT_EQ(log_, "disk+5 disk+0 ");
+  send_with_descriptors(fd.get(), "GET /stats HTTP/1.1\r\n\r\n", writer.get(), 1);
+  send_with_descriptors(many.get(), "PUT /disks HTTP/1.1\r\n\r\n", writer.get(), ControlServer::kMostDescriptors + 1);
+  ask(listener.get(), "GET /events HTTP/1.1\r\n\r\n");
+  send_with_descriptors(listener.get(), "x", writer.get(), 4);
+  work();
+  EXPECT_THAT(received(many.get()), HasSubstr("more than 16 descriptors"));
+  EXPECT_EQ(log_, "disk+5 disk+0 ");
+  writer.reset();
+  char byte = 0;
+  EXPECT_EQ(::read(reader.get(), &byte, 1), 0) << "every copy of the other end is closed";
 }
 
 TEST_F(Control, EventsAreStreamedToThoseWhoAsked) {

@@ -45,8 +45,9 @@ Result<void> add_each(Machine& machine, std::string_view list, const std::vector
 /// Disks first: their order is that of /dev/vda and the following.
 Result<BalloonDevice*> add_virtio_devices(Machine& machine, const MachineConfig& config) {
   const auto disk = [](const DiskConfig& wanted) { return BlockDevice::create(wanted); };
+  const auto net = [](const NetConfig& wanted) { return NetDevice::create(wanted); };
   TRY(add_each(machine, "disks", config.disks, disk));
-  TRY(add_each(machine, "nets", config.nets, NetDevice::create));
+  TRY(add_each(machine, "nets", config.nets, net));
   TRY(add_each(machine, "filesystems", config.filesystems, FsDevice::create));
   TRY(add_vsock(machine, config));
   if (config.rng) TRY(machine.add_device(std::make_unique<RngDevice>()));
@@ -61,6 +62,43 @@ Result<BalloonDevice*> add_virtio_devices(Machine& machine, const MachineConfig&
   BalloonDevice* const balloon = device.get();
   TRY(machine.add_device(std::move(device)));
   return balloon;
+}
+
+Result<size_t> plug_disk(Machine& machine, const DiskConfig& config, std::vector<UniqueFd> files) {
+  return machine.plug([&]() -> Result<std::unique_ptr<VirtioDevice>> {
+    TRY_ASSIGN(std::unique_ptr<VirtioDevice> device, BlockDevice::create(config, std::move(files)));
+    return device;
+  });
+}
+
+Result<size_t> plug_net(Machine& machine, const NetConfig& config, std::vector<UniqueFd> taps) {
+  return machine.plug([&]() -> Result<std::unique_ptr<VirtioDevice>> {
+    TRY_ASSIGN(std::unique_ptr<VirtioDevice> device, NetDevice::create(config, std::move(taps)));
+    return device;
+  });
+}
+
+std::string_view device_kind(uint32_t id) {
+  switch (id) {
+    case 1:
+      return "net";
+    case 2:
+      return "block";
+    case 3:
+      return "console";
+    case 4:
+      return "rng";
+    case 5:
+      return "balloon";
+    case 19:
+      return "vsock";
+    case 26:
+      return "fs";
+    case 27:
+      return "pmem";
+    default:
+      return "unknown";
+  }
 }
 
 }  // namespace hull::vmm

@@ -99,7 +99,9 @@ Rules launcher_rules() {
   add_events(rules);
   add_files(rules);
   add_sockets(rules);
-  rules.push_back(allow_if(SYS_ioctl, 1, {TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE}));
+  // The machine's lines and doorbells, for devices that come later.
+  rules.push_back(
+      allow_if(SYS_ioctl, 1, {TUNSETOFFLOAD, TUNSETVNETHDRSZ, TUNSETQUEUE, TUNGETIFF, KVM_IRQFD, KVM_IOEVENTFD}));
   // Threads, nothing else: clone3 hides its flags from the filter, and the C library takes clone in its place.
   rules.push_back(refuse(SYS_clone3, ENOSYS));
   rules.push_back(allow_if(SYS_clone, 0,

@@ -15,6 +15,9 @@ inline constexpr uint64_t kEndOfConventional = 0xa0000;
 /// RSDP first, where a guest without PVH would search for it; the other tables follow.
 inline constexpr uint64_t kAcpi = 0xe0000;
 inline constexpr uint64_t kAcpiEnd = 0xff000;
+/// A byte for each slot of a device that may come later: whether it is there; and behind them one each: look again.
+inline constexpr uint64_t kSlotStates = 0xff000;
+inline constexpr size_t kMostSlots = 8;
 /// Where a processor begins after a reset, as real-mode code jumps to it (FFFF:0000).
 inline constexpr uint64_t kResetVector = 0xffff0;
 inline constexpr uint64_t kHighMemory = 0x100000;
@@ -42,7 +45,8 @@ inline constexpr uint16_t kPowerPort = 0x600;  ///< sleep control, sleep status,
 inline constexpr uint32_t kIoApicPins = 24;
 inline constexpr uint32_t kSerialIrq = 4;
 inline constexpr uint32_t kPowerButtonIrq = 9;
-/// For virtio devices, in this order. 0 to 2, 8 and 13 have a history and are left alone.
+inline constexpr uint32_t kSlotIrq = 13;  ///< devices have come or gone
+/// For virtio devices, in this order. 0 to 2 and 8 have a history and are left alone.
 inline constexpr uint32_t kVirtioIrqs[] = {5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 3};
 
 }  // namespace hull::vmm::layout

@@ -120,6 +120,69 @@ Result<void> Machine::add_device(std::unique_ptr<VirtioDevice> device) {
   return {};
 }
 
+Result<void> Machine::offer_slots() {
+  TRY_ASSIGN(UniqueFd line, make_line(layout::kSlotIrq));
+  slot_line_ = line.get();
+  lines_.push_back(std::move(line));
+  slots_ = true;
+  return {};
+}
+
+Result<size_t> Machine::plug(const std::function<Result<std::unique_ptr<VirtioDevice>>()>& make) {
+  if (!slots_ || !loaded_slots_) return Error(ErrorKind::kInternal, "this machine has no slots");
+  std::optional<Result<std::unique_ptr<VirtioDevice>>> made;
+  launcher_.run([&] { made = make(); });
+  TRY_ASSIGN(std::unique_ptr<VirtioDevice> device, std::move(*made));
+  for (size_t i = 0; i < devices_.size(); ++i) {
+    VirtioDevice& old = *devices_[i];
+    if (old.has_backing() || old.id() != device->id() || !old.accepts_backing_of(*device)) continue;
+    transports_[i]->change_device([&] { old.take_backing(*device); });
+    return i;
+  }
+  if (devices_.size() >= first_slot_ + slots_count()) {
+    return errorf(ErrorKind::kNoSpace,
+                  "all {} slots of the machine have been used; one whose device was removed takes only a disk that is "
+                  "writable or not as that one was, or a card of the same address and queue pairs",
+                  slots_count());
+  }
+  return fill_slot(std::move(device));
+}
+
+Result<size_t> Machine::fill_slot(std::unique_ptr<VirtioDevice> device) {
+  const size_t index = devices_.size(), slot = index - first_slot_;
+  // The processors look the addresses up without a lock.
+  const bool was_paused = pause_.wanted();
+  if (!was_paused) pause();
+  Result<void> added;
+  launcher_.run([&] { added = add_device(std::move(device)); });
+  if (added.ok()) {
+    memory_.guest().store(layout::kSlotStates + slot, uint8_t{1});
+    memory_.guest().store(layout::kSlotStates + slots_count() + slot, uint8_t{1});
+  }
+  if (!was_paused) resume();
+  TRY(added);
+  const uint64_t one = 1;
+  [[maybe_unused]] const ssize_t told = ::write(slot_line_, &one, sizeof(one));
+  return index;
+}
+
+size_t Machine::slots_count() const {
+  return slots_ ? std::min(layout::kMostSlots, std::size(layout::kVirtioIrqs) - first_slot_) : 0;
+}
+
+Result<void> Machine::unplug(size_t index) {
+  if (index >= devices_.size()) {
+    return errorf(ErrorKind::kNotFound, "the machine has no device {}: GET /devices lists those that it has", index);
+  }
+  VirtioDevice& device = *devices_[index];
+  if (!device.replaceable()) {
+    return errorf(ErrorKind::kUnsupported, "device {} is neither disk nor network card: it can't be removed", index);
+  }
+  if (!device.has_backing()) return errorf(ErrorKind::kConflict, "device {} has been removed before", index);
+  transports_[index]->change_device([&] { device.remove_backing(); });
+  return {};
+}
+
 Result<void> Machine::add_persistent_memory(std::unique_ptr<PmemDevice> device) {
   if (kvm_.has(KVM_CAP_READONLY_MEM) <= 0) {
     return errorf(ErrorKind::kUnsupported, "this kernel's KVM can't give a guest read-only memory: use a disk");
@@ -139,6 +202,11 @@ Result<void> Machine::write_tables() {
   for (size_t i = 0; i < transports_.size(); ++i) {
     acpi.virtio.push_back({layout::kVirtioWindows + i * layout::kVirtioWindowSize, layout::kVirtioIrqs[i]});
   }
+  first_slot_ = transports_.size();
+  for (size_t i = first_slot_; i < first_slot_ + slots_count(); ++i) {
+    acpi.slots.push_back({layout::kVirtioWindows + i * layout::kVirtioWindowSize, layout::kVirtioIrqs[i]});
+  }
+  loaded_slots_ = true;
   TRY_ASSIGN(const std::vector<std::byte> tables,
              make_acpi_tables(acpi, layout::kAcpi, layout::kAcpiEnd - layout::kAcpi));
   if (!memory_.guest().write(layout::kAcpi, tables)) {

@@ -43,6 +43,16 @@ class Machine {
   static Result<std::unique_ptr<Machine>> create(const MachineConfig& config, Kvm kvm);
   /// In the order in which the guest is to find them. Before start().
   Result<void> add_device(std::unique_ptr<VirtioDevice> device);
+  /// Announces slots for devices that may come while the machine runs, as many as there are interrupt lines left, at
+  /// most layout::kMostSlots. Before start().
+  Result<void> offer_slots();
+  /// A device for the running machine, made in a thread that may do so: in the place of one that was removed and that
+  /// accepts what is behind it, else in the next slot. Its index among all devices; kNoSpace when every slot has been
+  /// used: the guest keeps its side of a device.
+  Result<size_t> plug(const std::function<Result<std::unique_ptr<VirtioDevice>>()>& make);
+  /// Takes away what is behind a disk or card and closes it, whatever the guest does with it: it finds a disk without
+  /// sectors or a card without link. kNotFound; kUnsupported for other devices; kConflict when it was done before.
+  Result<void> unplug(size_t index);
   /// Persistent memory: the device's file becomes read-only memory of the guest. Before start().
   Result<void> add_persistent_memory(std::unique_ptr<PmemDevice> device);
   /// Gives KVM the memory and puts kernel and initramfs into it, in a thread of its own; end_loading() waits for it.
@@ -69,6 +79,8 @@ class Machine {
   Result<DebugStops*> enable_debugging();
   const MachineMemory& memory() const { return memory_; }
   const std::vector<std::unique_ptr<VirtioDevice>>& devices() const { return devices_; }
+  /// Whether a driver of the guest uses the device.
+  bool driven(size_t index) const { return transports_[index]->active(); }
   ~Machine();
 
  private:
@@ -77,6 +89,8 @@ class Machine {
   Result<void> add_legacy_devices(ConsoleLog log);
   Result<void> make_processors();
   Result<uint32_t> load();
+  size_t slots_count() const;
+  Result<size_t> fill_slot(std::unique_ptr<VirtioDevice> device);
   Result<void> write_tables();
   Result<UniqueFd> make_line(uint32_t irq);
 
@@ -85,6 +99,9 @@ class Machine {
   Vm vm_;
   MachineMemory memory_;
   uint64_t persistent_end_ = 0;
+  size_t first_slot_ = 0;
+  bool slots_ = false, loaded_slots_ = false;
+  int slot_line_ = -1;
   StopControl stop_;
   PauseControl pause_;
   Launcher launcher_;

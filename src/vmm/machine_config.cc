@@ -248,6 +248,32 @@ Result<MachineConfig> parse_machine_config(std::string_view json) {
   return config;
 }
 
+Result<DiskConfig> parse_disk_config(std::string_view json) {
+  DiskConfig disk;
+  StrictReader reader(json);
+  read_disk(reader, disk);
+  TRY(reader.finish());
+  if (!disk.extents.empty()) {
+    return errorf(ErrorKind::kInvalid, "extents: the machine sees no files: pass them as descriptors");
+  }
+  if (disk.serial.size() > kLongestSerial) {
+    return errorf(ErrorKind::kInvalid, "serial: longer than {} bytes", kLongestSerial);
+  }
+  return disk;
+}
+
+Result<NetConfig> parse_net_config(std::string_view json) {
+  NetConfig net;
+  StrictReader reader(json);
+  read_net(reader, net);
+  TRY(reader.finish());
+  if (net.tap_fd >= 0 || !net.further_tap_fds.empty()) {
+    return errorf(ErrorKind::kInvalid, "tap_fd: taps come along as descriptors");
+  }
+  if (!is_mac(net.mac)) return errorf(ErrorKind::kInvalid, "mac: '{}' is not a station's address", net.mac);
+  return net;
+}
+
 std::string to_json(const MachineConfig& config) {
   JsonWriter json;
   json.object([&] {

@@ -68,5 +68,8 @@ struct MachineConfig {
 /// Checks and parses; an unknown member is an error that names it.
 Result<MachineConfig> parse_machine_config(std::string_view json);
 std::string to_json(const MachineConfig& config);
+/// One disk or card for a running machine: the same members, but what the descriptors that come along stand for.
+Result<DiskConfig> parse_disk_config(std::string_view json);
+Result<NetConfig> parse_net_config(std::string_view json);
 
 }  // namespace hull::vmm

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <map>
 #include <random>
@@ -18,6 +19,7 @@
 
 #include "vmm/bare_guests.h"
 #include "vmm/elf_sample.h"
+#include "vmm/layout.h"
 #include "vmm/machine_fixture.h"
 
 namespace hull::vmm {
@@ -197,6 +199,130 @@ TEST_F(Processes, TheControlSocketPausesAndTells) {
   EXPECT_EQ(told,
             "{\"event\":\"paused\"}\n{\"event\":\"resumed\"}\n{\"event\":\"power-button\"}\n"
             "{\"event\":\"end\",\"detail\":\"request\"}\n");
+}
+
+/// One request to a machine's control socket, with descriptors; the whole answer.
+std::string ask_with(const std::string& path, const std::string& request, const std::string& body,
+                     const std::vector<int>& fds = {}) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, path.size());
+  const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) != 0)
+    return "no connection";
+  std::string text =
+      request + " HTTP/1.1\r\nConnection: close\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body;
+  std::vector<char> control(CMSG_SPACE(fds.size() * sizeof(int)));
+  iovec part{text.data(), text.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+    std::memcpy(CMSG_DATA(head), fds.data(), fds.size() * sizeof(int));
+  }
+  if (::sendmsg(socket.get(), &message, MSG_NOSIGNAL) < 0) return "not sent";
+  std::string answer;
+  char buffer[4096];
+  for (ssize_t got = 0; (got = ::recv(socket.get(), buffer, sizeof(buffer), 0)) > 0;) {
+    answer.append(buffer, static_cast<size_t>(got));
+  }
+  return answer;
+}
+
+/// A description of a machine with nothing but slots, two files for disks, and questions to its control socket.
+class Slots : public Processes {
+ protected:
+  MachineConfig description(std::string_view guest) {
+    MachineConfig made = config(guest);
+    made.api_socket = folder_ + "/api";
+    for (const char* name : {"1", "2"}) std::ofstream(folder_ + "/disk" + name) << std::string(8192, *name);
+    return made;
+  }
+  UniqueFd disk(const char* name, int flags = O_RDWR) const {
+    return UniqueFd(::open((folder_ + "/disk" + name).c_str(), flags | O_CLOEXEC));
+  }
+  std::string ask(const std::string& request, const std::string& body = "", const std::vector<int>& fds = {}) const {
+    return ask_with(folder_ + "/api", request, body, fds);
+  }
+  /// Which of the two files the process has open.
+  static std::string files_of(pid_t pid) {
+    std::string found;
+    const std::string folder = "/proc/" + std::to_string(pid) + "/fd";
+    DIR* fds = ::opendir(folder.c_str());
+    while (const dirent* entry = fds != nullptr ? ::readdir(fds) : nullptr) {
+      char target[256] = {};
+      if (::readlink((folder + "/" + entry->d_name).c_str(), target, 255) <= 0) continue;
+      const std::string_view name(target);
+      if (const size_t at = name.rfind("/disk"); at != name.npos) found += name.substr(at + 5);
+    }
+    if (fds != nullptr) ::closedir(fds);
+    return found;
+  }
+};
+
+TEST_F(Slots, ADiskComesGoesAndComesBackWhileTheGuestHasIt) {
+  const pid_t pid = launch(description(late_disk_guest()), "late");
+  ASSERT_TRUE(eventually([&] { return console() == "W\n"; })) << log("late");
+  const std::string writable = R"({"read_only":false,"serial":"late"})";
+  EXPECT_THAT(ask("PUT /disks", writable, {disk("1").get()}), HasSubstr("{\"device\":0}"));
+  ASSERT_TRUE(eventually([&] { return console() == "W\n1\n"; })) << console() << log("late");
+  EXPECT_THAT(ask("GET /devices"), HasSubstr(R"([{"device":0,"kind":"block","driven":true,"removed":false}])"));
+  EXPECT_EQ(files_of(pid), "1");
+  EXPECT_THAT(ask("DELETE /devices/0"), HasSubstr("204"));
+  EXPECT_EQ(files_of(pid), "") << "it is closed when the answer comes";
+  ASSERT_TRUE(eventually([&] { return console() == "W\n1\nG\n"; })) << console() << log("late");
+  EXPECT_THAT(ask("DELETE /devices/0"), HasSubstr("removed before"));
+  EXPECT_THAT(ask("GET /devices"), HasSubstr("\"removed\":true"));
+  EXPECT_THAT(ask("PUT /disks", writable, {disk("2").get()}), HasSubstr("{\"device\":0}")) << "the same slot again";
+  EXPECT_EQ(wait(pid), 0) << log("late");
+  EXPECT_EQ(console(), "W\n1\nG\n2");
+  EXPECT_EQ(log("late"), "");
+}
+
+TEST_F(Slots, WhatCannotBeAddedIsSaidAndTheMachineGoesOn) {
+  const pid_t pid = launch(description(busy_guest()), "slots");
+  ASSERT_TRUE(eventually([&] { return console() == "B\n"; })) << log("slots");
+  const UniqueFd file = disk("1"), reading = disk("1", O_RDONLY), folder(::open(folder_.c_str(), O_RDONLY | O_CLOEXEC));
+  const UniqueFd nowhere(::open("/dev/null", O_RDWR | O_CLOEXEC)), path = disk("1", O_PATH);
+  const UniqueFd appending = disk("1", O_RDWR | O_APPEND), writing = disk("1", O_WRONLY);
+  const std::string read_only = R"({"read_only":true})", writable = R"({"read_only":false})";
+  EXPECT_THAT(ask("PUT /disks", read_only), HasSubstr("disk without a file"));
+  for (const UniqueFd* fd : {&folder, &nowhere}) {
+    EXPECT_THAT(ask("PUT /disks", read_only, {fd->get()}), HasSubstr("not a regular file"));
+  }
+  for (const UniqueFd* fd : {&path, &writing}) {
+    EXPECT_THAT(ask("PUT /disks", read_only, {fd->get()}), HasSubstr("not open for reading"));
+  }
+  EXPECT_THAT(ask("PUT /disks", writable, {reading.get()}), HasSubstr("not open for reading and writing"));
+  EXPECT_THAT(ask("PUT /disks", writable, {appending.get()}), HasSubstr("open for appending"));
+  EXPECT_THAT(ask("PUT /disks", R"({"extents":["/etc/passwd"]})"), HasSubstr("pass them as descriptors"));
+  EXPECT_THAT(ask("PUT /disks", R"({"kind":"x"})", {file.get()}), HasSubstr("kind"));
+  EXPECT_THAT(ask("PUT /disks", "[", {file.get()}), HasSubstr("400"));
+  EXPECT_THAT(ask("PUT /nets", R"({"mac":"02:42:0a:09:00:07"})"), HasSubstr("1 queue pairs and 0 taps"));
+  EXPECT_THAT(ask("PUT /nets", R"({"mac":"02:42:0a:09:00:07"})", {file.get()}), HasSubstr("no tap"));
+  EXPECT_THAT(ask("PUT /nets", R"({"mac":"03:42:0a:09:00:07"})", {file.get()}), HasSubstr("mac"));
+  EXPECT_THAT(ask("PUT /nets", R"({"mac":"02:42:0a:09:00:07","tap_fd":0})", {file.get()}), HasSubstr("tap_fd"));
+  EXPECT_THAT(ask("DELETE /devices/0"), HasSubstr("404"));
+  EXPECT_EQ(files_of(pid), "") << "nothing of what was refused is kept";
+  for (size_t i = 0; i < layout::kMostSlots; ++i) {
+    EXPECT_THAT(ask("PUT /disks", read_only, {file.get()}), HasSubstr("{\"device\":" + std::to_string(i) + "}"));
+  }
+  EXPECT_THAT(ask("PUT /disks", writable, {disk("2").get()}), HasSubstr("all 8 slots of the machine have been used"));
+  EXPECT_THAT(ask("DELETE /devices/8"), HasSubstr("404"));
+  EXPECT_THAT(ask("DELETE /devices/-1"), HasSubstr("400"));
+  EXPECT_THAT(ask("DELETE /devices/3"), HasSubstr("204")) << "a disk that no driver has taken";
+  EXPECT_THAT(ask("PUT /disks", writable, {disk("2").get()}), HasSubstr("409"))
+      << "one that can't be written was there";
+  EXPECT_THAT(ask("PUT /disks", read_only, {disk("2").get()}), HasSubstr("{\"device\":3}"));
+  EXPECT_THAT(ask("GET /stats"), HasSubstr("\"paused\":false"));
+  ::kill(pid, SIGTERM);
+  EXPECT_EQ(wait(pid), 0) << log("slots");
 }
 
 TEST_F(Processes, ItEndsWithTheProcessThatStartedIt) {

@@ -1,6 +1,7 @@
 """hull-vmm's further devices under a stock Debian kernel, in the bed: the power button, persistent memory, the console,
 and memory that goes back to the host."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -17,7 +18,7 @@ API = "/tmp/api"
 # What PID 1 does is chosen by task= on the command line; modules that only one task needs are loaded there.
 GUEST = """
 load() { for module in $(cat /further/$task); do insmod /further/$module.ko || echo "insmod $module failed"; done; }
-wait_for() { for i in $(seq 1 100); do [ -e $1 ] && return 0; sleep 0.1; done; echo "REPORT missing=$1"; }
+wait_for() { for i in $(seq 1 600); do [ -e $1 ] && return 0; sleep 0.1; done; echo "REPORT missing=$1"; }
 task=$(sed 's/.*task=\\([a-z]*\\).*/\\1/' /proc/cmdline)
 case $task in
 button)
@@ -36,6 +37,22 @@ pmem)
   echo "REPORT sum=$(cat /mnt/folder/file | md5sum | cut -d' ' -f1)"
   echo "REPORT cached=$(awk '/^Cached/ {print $2}' /proc/meminfo)"
   umount /mnt;;
+plug)
+  load
+  echo "REPORT waits=yes"
+  wait_for /dev/vda
+  echo "REPORT disk=$(cat /sys/block/vda/size):$(cat /sys/block/vda/ro):$(cat /sys/block/vda/serial):$(md5sum < /dev/vda | cut -d' ' -f1)"
+  wait_for /sys/class/net/eth0
+  ip link set eth0 up
+  echo "REPORT card=$(cat /sys/class/net/eth0/address):$(cat /sys/class/net/eth0/carrier)"
+  becomes() { for i in $(seq 1 300); do [ "$(cat $1)" = "$2" ] && return; sleep 0.1; done; }
+  becomes /sys/block/vda/size 0
+  head -c 512 /dev/vda | wc -c > /tmp/left 2>/dev/null
+  becomes /sys/class/net/eth0/carrier 0
+  echo "REPORT gone=$(cat /sys/block/vda/size):$(cat /tmp/left):$(cat /sys/class/net/eth0/carrier)"
+  becomes /sys/block/vda/size 4096
+  becomes /sys/class/net/eth0/carrier 1
+  echo "REPORT back=$(cat /sys/block/vda/serial):$(md5sum < /dev/vda | cut -d' ' -f1):$(cat /sys/class/net/eth0/carrier)";;
 wait)
   echo "REPORT waits=yes"
   sleep 8;;
@@ -61,7 +78,7 @@ esac
 poweroff -f
 """
 TASKS = {"button": ("button", "evdev"), "pmem": ("virtio_pmem", "nd_pmem", "erofs"), "console": ("virtio_console",),
-         "balloon": ("virtio_balloon",)}
+         "balloon": ("virtio_balloon",), "plug": ("virtio_blk", "virtio_net")}
 
 
 @pytest.fixture(scope="module")
@@ -85,9 +102,10 @@ def bed(blob):
         further[f"further/{task}"] = "\n".join(order)
         further.update({f"further/{name}.ko": kernel.module(name) for name in order})
     guest = initramfs(kernel, GUEST, modules=("virtio_mmio",), files=further)
-    files = {"bin/hull-vmm": BUILD / "bin/hull-vmm", "bin/control": BUILD / "tests/control", KERNEL: kernel.vmlinux,
+    files = {"bin/hull-vmm": BUILD / "bin/hull-vmm", "bin/control": BUILD / "tests/control",
+             "bin/with_tap": BUILD / "tests/with_tap", KERNEL: kernel.vmlinux,
              INITRAMFS: guest, "blob": blob[0]}
-    with Bed(files) as running:
+    with Bed(files, modules=("tun",)) as running:
         yield running
 
 
@@ -140,6 +158,42 @@ def test_the_virtio_console_is_standard_input_and_output(bed):
     assert bed.run("cat /tmp/out")[1].replace("\r", "").split("\n")[:2] == ["what is your name", "good day Ada"], (
         bed.run(f"cat {CONSOLE} /tmp/said")[1])
     assert bed.run("cat /tmp/code")[1] == "0\n"
+
+
+def test_disks_and_cards_come_and_go_while_the_guest_runs(bed):
+    bed.run("mkdir -p /dev/net; [ -e /dev/net/tun ] || mknod /dev/net/tun c 10 200; "
+            "head -c 1048576 /dev/urandom > /tmp/late; head -c 2097152 /dev/urandom > /tmp/later", check=True)
+    begin(bed, machine(command_line="quiet task=plug", api_socket=API))
+    until(bed, f"grep -q REPORT.waits= {CONSOLE}")
+    refused = bed.run(f"""control {API} PUT /disks '{{"read_only":false}}'""")[1]
+    assert refused.startswith("400"), refused
+    assert bed.run(f"control {API} GET /devices")[1].strip() == "200 []"
+    added = bed.run(f"""control {API} PUT /disks '{{"read_only":true,"serial":"late"}}' /tmp/late""")[1]
+    assert added.strip() == '200 {"device":0}', added
+    until(bed, f"grep -q REPORT.disk= {CONSOLE}")
+    added = bed.run(f"""with_tap tap7 9 control {API} PUT /nets '{{"mac":"02:42:0a:09:00:07"}}' fd:9""")[1]
+    assert added.strip() == '200 {"device":1}', added
+    until(bed, f"grep -q REPORT.card= {CONSOLE}")
+    devices = json.loads(bed.run(f"control {API} GET /devices")[1].removeprefix("200 "))
+    assert devices == [{"device": 0, "kind": "block", "driven": True, "removed": False},
+                       {"device": 1, "kind": "net", "driven": True, "removed": False}]
+    for device, code in ((0, "204"), (1, "204"), (7, "404")):
+        assert bed.run(f"control {API} DELETE /devices/{device}")[1].startswith(code)
+    open_files = bed.run("ls -l /proc/$(pidof hull-vmm)/fd | grep -c -e /tmp/late -e /dev/net/tun")[1].strip()
+    assert open_files == "0", "what was removed is closed"
+    until(bed, f"grep -q REPORT.gone= {CONSOLE}")
+    added = bed.run(f"""control {API} PUT /disks '{{"read_only":true,"serial":"later"}}' /tmp/later""")[1]
+    assert added.strip() == '200 {"device":0}', "the removed one's place"
+    added = bed.run(f"""with_tap tap8 9 control {API} PUT /nets '{{"mac":"02:42:0a:09:00:07"}}' fd:9""")[1]
+    assert added.strip() == '200 {"device":1}', added
+    until(bed, "[ -s /tmp/code ]")
+    console = bed.run(f"cat {CONSOLE}")[1]
+    assert (bed.run("cat /tmp/code")[1], bed.run("cat /tmp/said")[1]) == ("0\n", ""), console
+    found = reports(console)
+    assert found["disk"] == f"2048:1:late:{bed.run('md5sum < /tmp/late')[1].split()[0]}", console
+    assert found["card"] == "02:42:0a:09:00:07:1", console
+    assert found["gone"] == "0:0:0", console
+    assert found["back"] == f"later:{bed.run('md5sum < /tmp/later')[1].split()[0]}:1", console
 
 
 RESIDENT = "awk '/^VmRSS/ {print $2}' /proc/$(pidof hull-vmm)/status"

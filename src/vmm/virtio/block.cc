@@ -63,45 +63,78 @@ struct BlockDevice::Request {
 };
 
 Result<BlockDevice::Extent> BlockDevice::open_extent(const std::string& path, bool read_only) {
-  Extent extent;
   // Non-blocking, so that a pipe or device in a file's place can't hang us.
-  TRY_ASSIGN(extent.fd, sys::open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK));
+  TRY_ASSIGN(UniqueFd file, sys::open(path, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK));
+  return take_extent(std::move(file), path, read_only);
+}
+
+Result<BlockDevice::Extent> BlockDevice::take_extent(UniqueFd file, const std::string& name, bool read_only) {
+  Extent extent;
+  extent.fd = std::move(file);
   struct stat status{};
-  if (::fstat(extent.fd.get(), &status) != 0) return errnof("look at disk {}", path);
-  if (!S_ISREG(status.st_mode)) return errorf(ErrorKind::kInvalid, "disk {}: not a regular file", path);
+  if (::fstat(extent.fd.get(), &status) != 0) return errnof("look at disk {}", name);
+  if (!S_ISREG(status.st_mode)) return errorf(ErrorKind::kInvalid, "disk {}: not a regular file", name);
   extent.size = static_cast<uint64_t>(status.st_size);
-  if (extent.size == 0) return errorf(ErrorKind::kInvalid, "disk {}: the file is empty", path);
+  if (extent.size == 0) return errorf(ErrorKind::kInvalid, "disk {}: the file is empty", name);
+  const int flags = ::fcntl(extent.fd.get(), F_GETFL);
+  const int mode = flags & O_ACCMODE;
+  if (flags < 0 || (flags & O_PATH) != 0 || mode == O_WRONLY || (!read_only && mode != O_RDWR)) {
+    return errorf(ErrorKind::kInvalid, "disk {}: the file is not open for {}", name,
+                  read_only ? "reading" : "reading and writing");
+  }
+  if (!read_only && (flags & O_APPEND) != 0) {
+    return errorf(ErrorKind::kInvalid, "disk {}: the file is open for appending", name);
+  }
   struct flock lock{};
   lock.l_type = static_cast<short>(read_only ? F_RDLCK : F_WRLCK);
   lock.l_whence = SEEK_SET;
   if (::fcntl(extent.fd.get(), F_OFD_SETLK, &lock) != 0 && (errno == EAGAIN || errno == EACCES)) {
-    return errorf(ErrorKind::kConflict, "disk {}: another machine uses it", path);
+    return errorf(ErrorKind::kConflict, "disk {}: another machine uses it", name);
   }
   return extent;
 }
 
 Result<std::unique_ptr<BlockDevice>> BlockDevice::create(const DiskConfig& config, Engine engine) {
-  if (config.extents.empty()) return Error(ErrorKind::kInvalid, "disk without a file");
+  std::vector<Extent> extents;
+  for (const std::string& path : config.extents) {
+    TRY_ASSIGN(Extent extent, open_extent(path, config.read_only));
+    extents.push_back(std::move(extent));
+  }
+  return make(config, std::move(extents), engine);
+}
+
+Result<std::unique_ptr<BlockDevice>> BlockDevice::create(const DiskConfig& config, std::vector<UniqueFd> files) {
+  std::vector<Extent> extents;
+  for (UniqueFd& file : files) {
+    TRY_ASSIGN(Extent extent, take_extent(std::move(file), fmt::format("file {}", extents.size()), config.read_only));
+    extents.push_back(std::move(extent));
+  }
+  return make(config, std::move(extents), Engine::kSynchronous);
+}
+
+Result<std::unique_ptr<BlockDevice>> BlockDevice::make(const DiskConfig& config, std::vector<Extent> extents,
+                                                       Engine engine) {
+  if (extents.empty()) return Error(ErrorKind::kInvalid, "disk without a file");
   if (config.serial.size() > kSerialBytes) {
     return errorf(ErrorKind::kInvalid, "disk serial {}: longer than {} bytes", config.serial, kSerialBytes);
   }
   std::unique_ptr<BlockDevice> disk(new BlockDevice());
   disk->read_only_ = config.read_only;
   disk->serial_ = config.serial;
-  for (const std::string& path : config.extents) {
-    TRY_ASSIGN(Extent extent, open_extent(path, config.read_only));
-    extent.start = disk->bytes_;
+  for (size_t i = 0; i < extents.size(); ++i) {
     if (disk->bytes_ % 4096 != 0) {
-      return errorf(ErrorKind::kInvalid, "disk {}: the file before it is no multiple of 4096 bytes", path);
+      return errorf(ErrorKind::kInvalid, "disk {}: the file before it is no multiple of 4096 bytes",
+                    i < config.extents.size() ? config.extents[i] : fmt::format("file {}", i));
     }
-    disk->bytes_ += extent.size;
-    disk->extents_.push_back(std::move(extent));
+    extents[i].start = disk->bytes_;
+    disk->bytes_ += extents[i].size;
+    disk->extents_.push_back(std::move(extents[i]));
   }
   // The last sector of a read-only disk may be incomplete, zeroes follow; of a writable one it would make the file
   // grow.
   const uint64_t rest = disk->bytes_ % kSector;
   if (rest != 0) disk->bytes_ += config.read_only ? kSector - rest : -rest;
-  if (disk->bytes_ == 0) return errorf(ErrorKind::kInvalid, "disk {}: smaller than a sector", config.extents[0]);
+  if (disk->bytes_ == 0) return errorf(ErrorKind::kInvalid, "disk: smaller than a sector");
   TRY_ASSIGN(disk->limiter_, RateLimiter::create(config.limit));
   if (engine != Engine::kSynchronous) {
     auto ring = IoRing::create(kInFlight);
@@ -118,6 +151,24 @@ Result<std::unique_ptr<BlockDevice>> BlockDevice::create(const DiskConfig& confi
 BlockDevice::BlockDevice() = default;
 
 BlockDevice::~BlockDevice() { deactivate(); }
+
+void BlockDevice::remove_backing() {
+  extents_.clear();
+  bytes_ = 0;
+}
+
+// Whether a disk is writable was negotiated; its size and serial the guest reads again.
+bool BlockDevice::accepts_backing_of(const VirtioDevice& other) const {
+  return static_cast<const BlockDevice&>(other).read_only_ == read_only_;
+}
+
+void BlockDevice::take_backing(VirtioDevice& other) {
+  auto& disk = static_cast<BlockDevice&>(other);
+  extents_ = std::move(disk.extents_);
+  bytes_ = disk.bytes_;
+  serial_ = std::move(disk.serial_);
+  limiter_ = std::move(disk.limiter_);
+}
 
 uint64_t BlockDevice::features() const {
   const uint64_t always = kRingFeatures | kFeatureSegMax | kFeatureBlockSize | kFeatureTopology | kFeatureFlush;

@@ -43,6 +43,8 @@ class BlockDevice final : public QueueDevice {
   /// Opens the extents: regular files only (kInvalid), read-only ones O_RDONLY. A file that another machine has for
   /// writing (or has at all, when this one wants to write) is kConflict.
   static Result<std::unique_ptr<BlockDevice>> create(const DiskConfig& config, Engine engine = Engine::kAuto);
+  /// The same with files that are open already; `config` names none. Requests run one after the other.
+  static Result<std::unique_ptr<BlockDevice>> create(const DiskConfig& config, std::vector<UniqueFd> files);
   ~BlockDevice() override;
 
   uint32_t id() const override { return 2; }
@@ -50,6 +52,11 @@ class BlockDevice final : public QueueDevice {
   std::vector<uint16_t> queue_sizes() const override { return {256}; }
   void read_config(uint32_t offset, std::span<std::byte> out) const override;
   uint64_t bytes() const { return bytes_; }
+  bool replaceable() const override { return true; }
+  bool has_backing() const override { return !extents_.empty(); }
+  void remove_backing() override;
+  bool accepts_backing_of(const VirtioDevice& other) const override;
+  void take_backing(VirtioDevice& other) override;
   bool asynchronous() const { return ring_.valid(); }
 
  private:
@@ -72,6 +79,9 @@ class BlockDevice final : public QueueDevice {
 
   BlockDevice();
   static Result<Extent> open_extent(const std::string& path, bool read_only);
+  static Result<Extent> take_extent(UniqueFd file, const std::string& name, bool read_only);
+  static Result<std::unique_ptr<BlockDevice>> make(const DiskConfig& config, std::vector<Extent> extents,
+                                                   Engine engine);
 
   std::string_view kind() const override { return "block"; }
   Result<void> on_activate() override;

@@ -55,6 +55,17 @@ class VirtioDevice {
   virtual Result<void> activate(Activation activation) = 0;
   /// Stops serving: when it returns no thread of the device touches guest memory. For each queue where it would go on.
   virtual std::vector<uint16_t> deactivate() = 0;
+  /// True for devices whose files or taps can be taken away, and others given, while a guest has the device.
+  virtual bool replaceable() const { return false; }
+  virtual bool has_backing() const { return true; }
+  /// Gives up what is behind the device: files are closed, a card's link goes down, and what the guest asks for from
+  /// here on fails. Only while inactive.
+  virtual void remove_backing() {}
+  /// True when a guest that knows this device needs no more than a change of the configuration space to go on with what
+  /// is behind `other`, which has the same id.
+  virtual bool accepts_backing_of(const VirtioDevice& /*other*/) const { return false; }
+  /// Goes on with what is behind `other`, which was accepted and never active. Only while inactive and without backing.
+  virtual void take_backing(VirtioDevice& /*other*/) {}
   /// True once the guest's queues were found to be nonsense; cleared by deactivate().
   virtual bool broken() const = 0;
 };

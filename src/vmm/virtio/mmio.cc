@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <utility>
 
 #include "base/log.h"
 
@@ -201,7 +202,26 @@ void MmioTransport::write_status(uint32_t value) {
   if ((added & mmio::kDriverOk) != 0 && (status_ & mmio::kFeaturesOk) != 0 && !active_) activate();
 }
 
-void MmioTransport::activate() {
+void MmioTransport::change_device(const std::function<void()>& change) {
+  const std::lock_guard lock(mutex_);
+  std::vector<uint16_t> next;
+  const bool was_active = std::exchange(active_, false);
+  run([&] {
+    if (was_active) next = device_->deactivate();
+    change();
+  });
+  generation_.fetch_add(1, std::memory_order_acq_rel);
+  if (!was_active) return;
+  activate(next);
+  interrupt(mmio::kConfigChange);
+}
+
+bool MmioTransport::active() {
+  const std::lock_guard lock(mutex_);
+  return active_;
+}
+
+void MmioTransport::activate(const std::vector<uint16_t>& next_available) {
   Activation activation;
   activation.memory = memory_;
   activation.features = driver_features_;
@@ -212,6 +232,8 @@ void MmioTransport::activate() {
     wiring.addresses.driver_ring = queue.driver_ring;
     wiring.addresses.device_ring = queue.device_ring;
     wiring.kick_fd = queue.kick.get();
+    const size_t index = activation.queues.size() - 1;
+    if (index < next_available.size()) wiring.addresses.next_available = next_available[index];
     wiring.interrupt = [this] { interrupt(mmio::kUsedBuffer); };
   }
   activation.config_changed = [this] {

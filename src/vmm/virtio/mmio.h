@@ -81,6 +81,11 @@ class MmioTransport : public BusDevice {
   std::vector<int> notify_fds() const;
   /// As a reset by the driver: when it returns, the device's threads are gone.
   void reset();
+  /// Stops the device, lets `change` do something to it, and lets it go on where it was; the guest, which may be using
+  /// it, is told that the configuration has changed.
+  void change_device(const std::function<void()>& change);
+  /// Whether a driver of the guest uses the device now.
+  bool active();
 
  private:
   MmioTransport(VirtioDevice* device, const GuestMemory* memory, int interrupt_fd, RunElsewhere run_elsewhere);
@@ -95,7 +100,7 @@ class MmioTransport : public BusDevice {
   void write_register(uint64_t offset, uint32_t value);
   void write_queue_register(uint64_t offset, uint32_t value);
   void write_status(uint32_t value);
-  void activate();
+  void activate(const std::vector<uint16_t>& next_available = {});
   void reset_locked();
   void notify(uint32_t queue);
   QueueState* selected_queue();

@@ -35,11 +35,12 @@ class FakeDevice : public VirtioDevice {
   std::vector<uint16_t> deactivate() override {
     ++deactivations;
     is_broken = false;
-    return {0, 0};
+    return next;
   }
   bool broken() const override { return is_broken; }
 
   Activation wiring;
+  std::vector<uint16_t> next{0, 0};
   int activations = 0, deactivations = 0;
   uint32_t written_at = 0;
   size_t written = 0;
@@ -101,6 +102,33 @@ TEST_F(Mmio, SaysWhatItIs) {
   write(mmio::kQueueSelect, 2);
   EXPECT_EQ(read(mmio::kQueueSizeMax), 0u);
   EXPECT_EQ(read(mmio::kSharedMemoryLengthLow), UINT32_MAX) << "no shared memory region";
+}
+
+TEST_F(Mmio, ADeviceIsChangedUnderItsDriver) {
+  int changes = 0;
+  const uint32_t generation = read(mmio::kConfigGeneration);
+  transport_->change_device([&] { ++changes; });
+  EXPECT_EQ(device_.activations, 0) << "no driver has it";
+  EXPECT_EQ(interrupts(), 0u);
+  EXPECT_NE(read(mmio::kConfigGeneration), generation);
+  accept_features(kVersion1);
+  set_queue(0, 128);
+  drive();
+  device_.next = {7, 9};
+  transport_->change_device([&] {
+    EXPECT_EQ(device_.deactivations, 1) << "nothing runs meanwhile";
+    ++changes;
+  });
+  EXPECT_EQ(changes, 2);
+  ASSERT_EQ(device_.activations, 2);
+  EXPECT_EQ(device_.wiring.queues[0].addresses.next_available, 7) << "it goes on where it was";
+  EXPECT_EQ(device_.wiring.queues[0].addresses.size, 128);
+  EXPECT_EQ(interrupts(), 1u);
+  EXPECT_EQ(read(mmio::kInterruptStatus), mmio::kConfigChange);
+  device_.refuses = true;
+  transport_->change_device([] {});
+  EXPECT_NE(read(mmio::kStatus) & mmio::kNeedsReset, 0u);
+  EXPECT_FALSE(transport_->active());
 }
 
 TEST_F(Mmio, ADriverBringsItUpAndDown) {

@@ -20,8 +20,8 @@ namespace {
 // Clause 5.1.3.
 constexpr uint64_t kChecksum = 1ull << 0, kGuestChecksum = 1ull << 1, kMac = 1ull << 5, kGuestTso4 = 1ull << 7,
                    kGuestTso6 = 1ull << 8, kGuestEcn = 1ull << 9, kHostTso4 = 1ull << 11, kHostTso6 = 1ull << 12,
-                   kHostEcn = 1ull << 13, kMergeableBuffers = 1ull << 15, kControlQueue = 1ull << 17,
-                   kMultiQueue = 1ull << 22;
+                   kHostEcn = 1ull << 13, kMergeableBuffers = 1ull << 15, kStatus = 1ull << 16,
+                   kControlQueue = 1ull << 17, kMultiQueue = 1ull << 22;
 constexpr uint64_t kGuestSegments = kGuestTso4 | kGuestTso6;
 
 constexpr uint64_t kPortKey = 0, kReceiveTimerKey = 1, kTransmitTimerKey = 2;
@@ -40,6 +40,15 @@ struct NetSpace {
 
 // Clause 5.1.6.5.
 constexpr uint8_t kControlMultiQueue = 4, kSetPairs = 0, kAccepted = 0, kRefused = 1;
+
+Result<void> check_tap(int fd) {
+  ifreq request{};
+  constexpr int kNeeded = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
+  if (fd < 0 || ::ioctl(fd, TUNGETIFF, &request) != 0 || (request.ifr_flags & kNeeded) != kNeeded) {
+    return errorf(ErrorKind::kInvalid, "network card: descriptor {} is no tap with vnet headers", fd);
+  }
+  return {};
+}
 
 }  // namespace
 
@@ -71,22 +80,22 @@ Result<UniqueFd> open_tap(const std::string& name, bool several) {
 }
 
 Result<std::unique_ptr<NetDevice>> NetDevice::create(const NetConfig& config) {
-  TRY_ASSIGN(const MacAddress mac, parse_mac(config.mac));
   std::vector<int> fds{config.tap_fd};
   fds.insert(fds.end(), config.further_tap_fds.begin(), config.further_tap_fds.end());
-  if (fds.size() != config.queue_pairs || fds.size() > kMostPairs) {
-    return errorf(ErrorKind::kInvalid, "network card with {} queue pairs and {} taps", config.queue_pairs, fds.size());
-  }
-  std::vector<UniqueFd> ports;
-  for (const int fd : fds) {
-    ifreq request{};
-    constexpr int kNeeded = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
-    if (fd < 0 || ::ioctl(fd, TUNGETIFF, &request) != 0 || (request.ifr_flags & kNeeded) != kNeeded) {
-      return errorf(ErrorKind::kInvalid, "network card: descriptor {} is no tap with vnet headers", fd);
-    }
-    ports.emplace_back(fd);
+  for (const int fd : fds) TRY(check_tap(fd));
+  std::vector<UniqueFd> taps;  // all are good, and the device's from here on
+  for (const int fd : fds) taps.emplace_back(fd);
+  return create(config, std::move(taps));
+}
+
+Result<std::unique_ptr<NetDevice>> NetDevice::create(const NetConfig& config, std::vector<UniqueFd> ports) {
+  TRY_ASSIGN(const MacAddress mac, parse_mac(config.mac));
+  if (ports.empty() || ports.size() != config.queue_pairs || ports.size() > kMostPairs) {
+    return errorf(ErrorKind::kInvalid, "network card with {} queue pairs and {} taps", config.queue_pairs,
+                  ports.size());
   }
   for (const UniqueFd& port : ports) {
+    TRY(check_tap(port.get()));
     const int flags = ::fcntl(port.get(), F_GETFL);
     ::fcntl(port.get(), F_SETFD, FD_CLOEXEC);
     if (flags < 0 || ::fcntl(port.get(), F_SETFL, flags | O_NONBLOCK) != 0) return errno_error("set up a tap");
@@ -112,9 +121,31 @@ NetDevice::NetDevice(std::vector<UniqueFd> ports, const MacAddress& mac) : mac_(
 
 NetDevice::~NetDevice() { deactivate(); }
 
+/// What the guest still sends is lost, as on a card without cable.
+void NetDevice::remove_backing() {
+  for (const auto& pair : pairs_) pair->port.reset();
+  removed_ = true;
+}
+
+// A driver reads the address once and the number of pairs was negotiated; of the link it is told.
+bool NetDevice::accepts_backing_of(const VirtioDevice& other) const {
+  const auto& card = static_cast<const NetDevice&>(other);
+  return card.mac_ == mac_ && card.pairs_.size() == pairs_.size() && card.taps_ == taps_;
+}
+
+void NetDevice::take_backing(VirtioDevice& other) {
+  auto& card = static_cast<NetDevice&>(other);
+  for (size_t i = 0; i < pairs_.size(); ++i) {
+    pairs_[i]->port = std::move(card.pairs_[i]->port);
+    pairs_[i]->receive_limit = std::move(card.pairs_[i]->receive_limit);
+    pairs_[i]->transmit_limit = std::move(card.pairs_[i]->transmit_limit);
+  }
+  removed_ = false;
+}
+
 uint64_t NetDevice::features() const {
   const uint64_t always = kRingFeatures | kChecksum | kGuestChecksum | kMac | kGuestSegments | kGuestEcn | kHostTso4 |
-                          kHostTso6 | kHostEcn | kMergeableBuffers;
+                          kHostTso6 | kHostEcn | kMergeableBuffers | kStatus;
   return always | (pairs_.size() > 1 ? kControlQueue | kMultiQueue : 0);
 }
 
@@ -127,6 +158,7 @@ std::vector<uint16_t> NetDevice::queue_sizes() const {
 void NetDevice::read_config(uint32_t offset, std::span<std::byte> out) const {
   NetSpace space;
   space.mac = mac_;
+  space.status = removed_ ? 0 : 1;
   space.most_pairs = static_cast<uint16_t>(pairs_.size());
   copy_config(std::as_bytes(std::span(&space, 1)), offset, out);
 }
@@ -159,9 +191,11 @@ Result<void> NetDevice::on_activate() {
   for (size_t i = 0; i < pairs_.size(); ++i) {
     Pair& pair = *pairs_[i];
     if (!queue(2 * i).active() || !queue(2 * i + 1).active()) continue;
-    if (taps_) TRY(set_offloads(pair.port.get()));
-    // Edges: what the guest has no buffers for waits in the tap and wakes nobody.
-    TRY(worker(i).watch(pair.port.get(), EPOLLIN | EPOLLOUT | EPOLLET, kFirstKey + kPortKey));
+    if (!removed_) {
+      if (taps_) TRY(set_offloads(pair.port.get()));
+      // Edges: what the guest has no buffers for waits in the tap and wakes nobody.
+      TRY(worker(i).watch(pair.port.get(), EPOLLIN | EPOLLOUT | EPOLLET, kFirstKey + kPortKey));
+    }
     if (pair.receive_limit.unlimited()) continue;
     TRY(worker(i).watch(pair.receive_limit.timer_fd(), EPOLLIN, kFirstKey + kReceiveTimerKey));
     TRY(worker(i).watch(pair.transmit_limit.timer_fd(), EPOLLIN, kFirstKey + kTransmitTimerKey));

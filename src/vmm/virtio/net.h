@@ -27,6 +27,8 @@ class NetDevice final : public QueueDevice {
  public:
   /// Takes over config.tap_fd and config.further_tap_fds, which must be taps with IFF_VNET_HDR and IFF_NO_PI.
   static Result<std::unique_ptr<NetDevice>> create(const NetConfig& config);
+  /// The same with taps that are nobody else's; `config` names none.
+  static Result<std::unique_ptr<NetDevice>> create(const NetConfig& config, std::vector<UniqueFd> taps);
   /// On any descriptors that carry one frame for each read and write, behind a 12-byte virtio header.
   NetDevice(std::vector<UniqueFd> ports, const MacAddress& mac);
   ~NetDevice() override;
@@ -35,6 +37,11 @@ class NetDevice final : public QueueDevice {
   uint64_t features() const override;
   std::vector<uint16_t> queue_sizes() const override;
   void read_config(uint32_t offset, std::span<std::byte> out) const override;
+  bool replaceable() const override { return true; }
+  bool has_backing() const override { return !removed_; }
+  void remove_backing() override;
+  bool accepts_backing_of(const VirtioDevice& other) const override;
+  void take_backing(VirtioDevice& other) override;
 
   static constexpr size_t kHeaderBytes = 12;
   /// A frame of segmentation offload with its header, at most.
@@ -75,7 +82,7 @@ class NetDevice final : public QueueDevice {
 
   std::vector<std::unique_ptr<Pair>> pairs_;
   MacAddress mac_{};
-  bool taps_ = false;
+  bool taps_ = false, removed_ = false;
   bool control_waiting_ = false;
 };
 

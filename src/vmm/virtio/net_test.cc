@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 
+#include <functional>
+
 #include "vmm/virtio/simulated_driver.h"
 
 namespace hull::vmm {
@@ -91,6 +93,52 @@ TEST_F(NetTest, FramesGoBothWays) {
   arrive(frame(61, 'y'));
   EXPECT_EQ(frame(60, 'x'), receive());
   EXPECT_EQ(frame(61, 'y'), receive());
+}
+
+TEST_F(NetTest, ACardLosesItsTapAndGetsAnother) {
+  start();
+  const auto link = [&] {
+    uint16_t status = 0;
+    net_->read_config(6, std::as_writable_bytes(std::span(&status, 1)));
+    return status;
+  };
+  // Stops the card, changes it and lets it go on where it was, as the transport does.
+  const auto change = [&](const std::function<void()>& work) {
+    const std::vector<uint16_t> next = net_->deactivate();
+    work();
+    for (size_t i = 0; i < next.size(); ++i) driver_->ring(i).addresses.next_available = next[i];
+    ASSERT_TRUE(driver_->start().ok());
+  };
+  EXPECT_EQ(link(), 1);
+  give_buffers(8, 1526);
+  transmit(frame(100, 'a'));
+  EXPECT_EQ(frame(100, 'a'), heard());
+  EXPECT_TRUE(driver_->ring(1).wait_used());
+  change([&] { net_->remove_backing(); });
+  EXPECT_EQ(link(), 0);
+  EXPECT_FALSE(net_->has_backing());
+  transmit(frame(100, 'b'));
+  EXPECT_TRUE(driver_->ring(1).wait_used()) << "what is sent without a tap is lost, not kept";
+  char byte = 0;
+  EXPECT_LE(::recv(peers_[0].get(), &byte, 1, 0), 0);
+
+  int ends[2];
+  ASSERT_EQ(0, ::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends));
+  std::vector<UniqueFd> ports;
+  ports.emplace_back(ends[0]);
+  peers_.emplace_back(ends[1]);
+  MacAddress other_mac = kMac;
+  ++other_mac[5];
+  EXPECT_FALSE(net_->accepts_backing_of(NetDevice({}, kMac))) << "another number of pairs";
+  EXPECT_FALSE(net_->accepts_backing_of(NetDevice({}, other_mac)));
+  NetDevice other(std::move(ports), kMac);
+  ASSERT_TRUE(net_->accepts_backing_of(other));
+  change([&] { net_->take_backing(other); });
+  EXPECT_EQ(link(), 1);
+  transmit(frame(100, 'c'));
+  EXPECT_EQ(frame(100, 'c'), heard(1));
+  arrive(frame(200, 'd'), 1);
+  EXPECT_EQ(frame(200, 'd'), receive());
 }
 
 TEST_F(NetTest, LargeFramesAreMergedOverBuffers) {
