@@ -21,6 +21,7 @@ GOALS = {
     },
     "compose": {"up until healthy": ("hull compose", [("docker-compose", 3.0)], None, None),
                 "down": ("hull compose", [("docker-compose", 3.0)], None, None)},
+    "api": {"docker run": ("hulld", [("dockerd", 6.0)], None, None)},
     "pull": {"pull": ("hull", [("docker", 8.0), ("podman", 8.0)], "igzip", 1.8)},
 }
 

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import time
 
+import api
 import floor
 import images
 import machines
@@ -311,12 +312,6 @@ services:
 """
 
 
-class DockerApart(peers.Docker):
-    """In a network namespace of its own: its firewall drops what other engines' containers send each other."""
-
-    isolated = True
-
-
 def compose(setting):
     """An application of three services from loaded images until the last one is healthy, and down again."""
     folder = setting.folder / "application"
@@ -340,7 +335,7 @@ def compose(setting):
         up.append(Case("hull compose", [*program, "up", "-d", "--wait"], after=hull_down, environment=ours))
         down.append(Case("hull compose", [*program, "down", "-t", "0"], before=hull_up, environment=ours))
     if shutil.which("docker-compose"):
-        docker = setting.start(DockerApart)
+        docker = setting.start(api.DockerApart)
         docker.docker("load", "-i", setting.archive())
         theirs = dict(os.environ, DOCKER_HOST=f"unix://{docker.socket}", COMPOSE_PROJECT_NAME="application")
         plain = ["docker-compose", "-f", str(folder / "docker-compose.yml")]
@@ -376,5 +371,5 @@ def programs(setting):
 
 
 ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs, "compose": compose,
-       "vm": machines.vm,
+       "api": api.api, "vm": machines.vm,
        "throughput": throughput.throughput, "services": services.services}

@@ -66,6 +66,7 @@ void Connection::serve() {
 }
 
 bool Connection::refuse(int status, std::string_view message) {
+  only_looked_ = false;
   const std::string body = problem_json(message);
   const std::string text = fmt::format(
       "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status,
@@ -118,6 +119,7 @@ bool Connection::answer() {
     response.json(status, problem_json(outcome.error().message()));
   }
   const bool whole = outcome.ok() || !response.started_;
+  only_looked_ = only_looked_ && looks_only() && !response.started_ && response.status_ < 500;
   const Result<void> sent = whole ? response.finish() : Result<void>(outcome.error());
   response.stop_watching();
   record(request, response, outcome);
@@ -183,6 +185,10 @@ Result<void> Connection::dispatch(Request& request, Response& response) {
   return route_->handler(request, response);
 }
 
+bool Connection::looks_only() const {
+  return route_ != nullptr && (route_->right == Right::kNone || route_->right == Right::kView);
+}
+
 void Connection::record(const Request& request, const Response& response, const Result<void>& outcome) {
   if (audit_ == nullptr || std::exchange(recorded_, true)) return;
   AuditEntry entry;
@@ -191,8 +197,7 @@ void Connection::record(const Request& request, const Response& response, const 
   entry.method = request.method_;
   entry.path = request.path_;
   entry.subject = request.subject_;
-  entry.looks_only =
-      route_ != nullptr && (route_->right == Right::kNone || route_->right == Right::kView) && outcome.ok();
+  entry.looks_only = looks_only() && outcome.ok();
   entry.status = response.status_;
   if (!outcome.ok()) entry.error = outcome.error().message();
   audit_->write(entry);

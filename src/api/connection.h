@@ -28,6 +28,8 @@ class Connection {
   Connection(Stream& stream, Principal who, Session& session, const Router& router, AuditLog* audit,
              ConnectionLimits limits, bool loopback_only, std::string token, Result<void> known);
   void serve();
+  /// Nothing but whole answers to requests that change nothing left here.
+  bool only_looked() const { return only_looked_; }
 
  private:
   Result<size_t> receive(char* data, size_t size);
@@ -36,6 +38,7 @@ class Connection {
   bool answer();
   Result<void> dispatch(Request& request, Response& response);
   bool refuse(int status, std::string_view message);
+  bool looks_only() const;
   bool host_is_local() const;
   bool origin_is_own() const;
   void record(const Request& request, const Response& response, const Result<void>& outcome);
@@ -51,7 +54,7 @@ class Connection {
   const Result<void> known_;
   HttpReader reader_;
   const Route* route_ = nullptr;
-  bool recorded_ = false;
+  bool recorded_ = false, only_looked_ = true;
   /// When the head that is being read has to be complete; nothing while a body is.
   std::optional<std::chrono::steady_clock::time_point> head_deadline_;
 };

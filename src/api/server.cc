@@ -6,8 +6,6 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <pwd.h>
-#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -19,8 +17,8 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "api/connection.h"
 #include "api/dashboard.h"
+#include "api/worker.h"
 #include "base/error_format.h"
 #include "base/log.h"
 #include "base/units.h"
@@ -29,9 +27,12 @@
 namespace hull::api {
 namespace {
 
-constexpr int kFirstInherited = 3;  // sd_listen_fds(3)
-constexpr int kHandshakeMs = 10'000;
+constexpr int kFirstInherited = 3;                 // sd_listen_fds(3)
 constexpr uid_t kRemote = static_cast<uid_t>(-1);  // who comes over TCP
+/// Processes that wait for connections. One run of the docker command has three.
+constexpr size_t kSpares = 3;
+/// New ones are made when no client has come for so long: their making should not cost the client that runs.
+constexpr int kQuietMs = 15;
 
 /// sd_notify(3): one datagram to the socket that systemd names.
 void notify(std::string_view text) {
@@ -54,27 +55,6 @@ Result<gid_t> group_id(const std::string& name) {
   if (found == nullptr) return errorf(ErrorKind::kNotFound, "group {} does not exist: make it, or name another", name);
   return found->gr_gid;
 }
-
-std::string user_name(uid_t uid) {
-  const passwd* found = ::getpwuid(uid);
-  return found == nullptr ? fmt::format("uid:{}", uid) : fmt::format("user:{}", found->pw_name);
-}
-
-class LocalSession : public Session {
- public:
-  explicit LocalSession(engine::Settings settings) : settings_(std::move(settings)) {}
-  Result<engine::Engine*> engine() override {
-    if (!engine_) {
-      TRY_ASSIGN(engine_, engine::Engine::open(settings_));
-    }
-    return engine_.get();
-  }
-  const engine::Settings& settings() const override { return settings_; }
-
- private:
-  engine::Settings settings_;
-  std::unique_ptr<engine::Engine> engine_;
-};
 
 }  // namespace
 
@@ -214,6 +194,7 @@ Result<void> Server::open() {
     listeners_.push_back(std::move(listener));
     TRY_ASSIGN(dashboard_token_, publish_dashboard(engine_.run_root, *api_.dashboard));
   }
+  TRY(spares_.open());
   sigset_t set;
   sigemptyset(&set);
   for (const int number : {SIGCHLD, SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
@@ -225,12 +206,31 @@ Result<void> Server::open() {
   return {};
 }
 
+/// This process serves nobody any more.
+void Server::release(const Process& process) {
+  if (process.state == Process::State::kBegun) --begun_;
+  if (process.state != Process::State::kServing) return;
+  if (--per_user_[process.uid] == 0) per_user_.erase(process.uid);
+  --serving_;
+}
+
 void Server::reap() {
   for (pid_t pid = 0; (pid = ::waitpid(-1, nullptr, WNOHANG)) > 0;) {
-    const auto found = connections_.find(pid);
-    if (found == connections_.end()) continue;
-    if (--per_user_[found->second] == 0) per_user_.erase(found->second);
-    connections_.erase(found);
+    const auto found = processes_.find(pid);
+    if (found == processes_.end()) continue;
+    if (found->second.state == Process::State::kIdle) spares_.forget(pid);
+    release(found->second);
+    processes_.erase(found);
+  }
+}
+
+/// Processes that have become free.
+void Server::collect() {
+  for (const pid_t pid : spares_.collect(kSpares)) {
+    const auto found = processes_.find(pid);
+    if (found == processes_.end()) continue;
+    release(found->second);
+    found->second.state = Process::State::kIdle;
   }
 }
 
@@ -248,18 +248,24 @@ void Server::reload() {
     tls_ = std::move(*context);
   }
   api_ = std::move(next);
+  spares_.dismiss();
 }
 
 void Server::end_connections() {
-  for (const auto& [pid, uid] : connections_) ::kill(pid, SIGTERM);
+  for (const auto& [pid, uid] : processes_) ::kill(pid, SIGTERM);
 }
 
 Result<void> Server::serve() {
   std::vector<pollfd> waits;
   for (const Listener& listener : listeners_) waits.push_back({listener.fd.get(), POLLIN, 0});
+  waits.push_back({spares_.fd(), POLLIN, 0});
   waits.push_back({signals_.get(), POLLIN, 0});
   for (;;) {
-    if (::poll(waits.data(), waits.size(), -1) < 0 && errno != EINTR) return errno_error("wait for connections");
+    const bool too_few = spares_.waiting() + begun_ < kSpares;
+    const int ready = ::poll(waits.data(), waits.size(), too_few ? kQuietMs : -1);
+    if (ready < 0 && errno != EINTR) return errno_error("wait for connections");
+    if (ready == 0 && too_few) start_process({});
+    if (ready <= 0) continue;
     if (waits.back().revents != 0) {
       signalfd_siginfo info{};
       while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
@@ -271,6 +277,8 @@ Result<void> Server::serve() {
       }
       reap();
     }
+    // Before new clients are taken on: who is free has no part in the limits.
+    if (waits[listeners_.size()].revents != 0) collect();
     for (size_t i = 0; i < listeners_.size(); ++i) {
       if (waits[i].revents != 0) accept_from(listeners_[i]);
     }
@@ -282,44 +290,65 @@ void Server::accept_from(const Listener& listener) {
   for (int i = 0; i < 64; ++i) {
     UniqueFd socket(::accept4(listener.fd.get(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!socket) return;
-    uid_t uid = kRemote;
+    Task task;
+    task.socket = std::move(socket);
+    task.uid = kRemote;
+    task.is_unix = listener.is_unix;
+    task.tls = listener.tls;
+    task.dashboard = listener.dashboard;
     if (listener.is_unix) {
       ucred peer{};
       socklen_t size = sizeof peer;
-      if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) continue;
-      uid = peer.uid;
+      if (::getsockopt(task.socket.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) continue;
+      task.uid = peer.uid;
     } else {
       const int one = 1;
-      ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+      ::setsockopt(task.socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     }
-    if (connections_.size() >= static_cast<size_t>(api_.max_connections) ||
-        per_user_[uid] >= api_.max_connections_per_user) {
+    if (serving_ >= api_.max_connections || per_user_[task.uid] >= api_.max_connections_per_user) {
       if (!listener.tls) {
         constexpr std::string_view kFull =
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 37\r\n"
             "Connection: close\r\n\r\n{\"message\":\"too many connections\"}\r\n\r\n";
-        ::send(socket.get(), kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        ::send(task.socket.get(), kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
       }
       continue;
     }
-    const pid_t pid = ::fork();
-    if (pid == 0) run_connection(std::move(socket), listener, uid);
-    if (pid < 0) {
-      log_error("hulld: start a process for a connection: {}", std::strerror(errno));
-      continue;
+    const uid_t uid = task.uid;
+    const pid_t spare = spares_.hand_over(task);
+    if (spare == 0) {
+      start_process(std::move(task));
+    } else {
+      processes_[spare] = {Process::State::kServing, uid};
+      ++serving_;
+      ++per_user_[uid];
     }
-    connections_.emplace(pid, uid);
-    ++per_user_[uid];
   }
 }
 
-void Server::run_connection(UniqueFd socket, const Listener& listener, uid_t uid) {
-  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-  ::prctl(PR_SET_NAME, "hulld-conn");
-  const bool tls = listener.tls, is_unix = listener.is_unix, dashboard = listener.dashboard;
+/// A process for a connection, or (none) one that will wait for the next.
+void Server::start_process(std::optional<Task> task) {
+  const pid_t pid = ::fork();
+  if (pid == 0) become_worker(std::move(task));
+  if (pid < 0) {
+    log_error("hulld: start a process for a connection: {}", std::strerror(errno));
+    return;
+  }
+  if (!task) {
+    ++begun_;
+    processes_[pid] = {Process::State::kBegun, 0};
+    return;
+  }
+  ++serving_;
+  ++per_user_[task->uid];
+  processes_[pid] = {Process::State::kServing, task->uid};
+}
+
+void Server::become_worker(std::optional<Task> task) {
   for (Listener& one : listeners_) one.made_path.clear();
   listeners_.clear();
   signals_.reset();
+  spares_.become_worker();
   std::signal(SIGPIPE, SIG_IGN);
   // Handled and not ignored, so that what is started from here can be waited for; it wakes a poll.
   struct sigaction wake{};
@@ -329,48 +358,7 @@ void Server::run_connection(UniqueFd socket, const Listener& listener, uid_t uid
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
-
-  Stream stream(std::move(socket));
-  Principal who;
-  Result<void> known;
-  if (is_unix) {
-    who.name = user_name(uid);
-  } else if (tls) {
-    if (auto done = stream.start_tls(tls_.get(), kHandshakeMs); !done.ok()) {
-      log_warning("hulld: {}", done.error().message());
-      ::_exit(1);
-    }
-    auto name = client_name(stream.tls());
-    if (!name.ok()) {
-      known = std::move(name).error();
-    } else {
-      who.name = "cert:" + *name;
-      if (const auto found = api_.clients.find(*name); found != api_.clients.end()) {
-        who.role = found->second.role;
-        who.scope = found->second.scope;
-      } else if (!api_.clients.empty()) {
-        known = errorf(ErrorKind::kPermission, "the client {} has no role here: name it in section [api] of hull.toml",
-                       *name);
-      }
-    }
-  } else {
-    who.name = dashboard ? "dashboard" : "tcp:loopback";
-  }
-  std::optional<AuditLog> audit;
-  if (!api_.audit_log.empty()) {
-    auto opened = AuditLog::open(api_.audit_log, api_.audit_reads);
-    if (opened.ok()) {
-      audit.emplace(std::move(*opened));
-    } else if (known.ok()) {
-      // What can't be put on record does not happen.
-      known = std::move(opened).error().context("the audit log can't be written");
-    }
-  }
-  LocalSession session(engine_);
-  Connection connection(stream, std::move(who), session, Router::all(), audit ? &*audit : nullptr, {}, !is_unix && !tls,
-                        dashboard ? dashboard_token_ : "", std::move(known));
-  connection.serve();
-  ::_exit(0);
+  Worker(api_, engine_, tls_.get(), dashboard_token_).run(std::move(task), spares_);
 }
 
 }  // namespace hull::api

@@ -1,14 +1,17 @@
 #pragma once
 // The process that accepts connections. It has one thread, parses nothing that a client sends, opens no engine, and
-// starts one process for each connection: a request can harm its own connection only.
+// has a process for each connection: a request can harm its own connection only. A few processes wait for the next
+// ones.
 
 #include <sys/types.h>
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "api/settings.h"
+#include "api/spares.h"
 #include "api/tls.h"
 #include "base/unique_fd.h"
 #include "engine/engine.h"
@@ -39,11 +42,20 @@ class Server {
   Result<Listener> listen_tcp(const Address& address);
   Result<void> adopt(int fd);
   Result<void> take_inherited();
+  /// What this process knows of one that it started.
+  struct Process {
+    enum class State { kBegun, kIdle, kServing };
+    State state = State::kBegun;
+    uid_t uid = 0;
+  };
   void accept_from(const Listener& listener);
+  void start_process(std::optional<Task> task);
+  [[noreturn]] void become_worker(std::optional<Task> task);
+  void release(const Process& process);
+  void collect();
   void reap();
   void reload();
   void end_connections();
-  [[noreturn]] void run_connection(UniqueFd socket, const Listener& listener, uid_t uid);
 
   ApiSettings api_;
   engine::Settings engine_;
@@ -51,8 +63,11 @@ class Server {
   std::string dashboard_token_;
   std::vector<Listener> listeners_;
   UniqueFd signals_;
-  std::map<pid_t, uid_t> connections_;
+  Spares spares_;
+  std::map<pid_t, Process> processes_;
   std::map<uid_t, int> per_user_;
+  int serving_ = 0;
+  size_t begun_ = 0;  // processes that will wait and have not reported yet
 };
 
 }  // namespace hull::api

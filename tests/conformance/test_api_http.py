@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 import socket
 import subprocess
 import time
@@ -57,8 +58,20 @@ def upgrade(daemon, path, body=b""):
     return one, head
 
 
+def name_of(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
 def processes(daemon):
-    return [pid for pid, line in daemon.instance.processes().items() if "hulld" in line]
+    """hulld's, without those that only wait for a connection."""
+    return [pid for pid, line in daemon.instance.processes().items() if "hulld" in line and name_of(pid) != "hulld-idle"]
+
+
+def waiting(daemon):
+    return {pid for pid, line in daemon.instance.processes().items() if "hulld" in line and name_of(pid) == "hulld-idle"}
 
 
 def test_versions(daemon):
@@ -164,6 +177,36 @@ def test_nothing_is_lost_before_the_attach_is_served(daemon, make):
         start(daemon, one)
         assert api.frames(api.read_to_end(stream)) == [(1, b"first\n")]
         stream.close()
+
+
+def test_processes_that_wait_for_connections(daemon, make):
+    """They are used again after a look and never after a change, may be killed, and know of what was changed since."""
+    def three():
+        found = waiting(daemon)
+        return found if len(found) == 3 else None
+
+    first = wait_until(three, "three wait")
+    assert daemon.get("/containers/json?all=1").status == 200
+    wait_until(lambda: waiting(daemon) == first, "the one that looked waits again")
+    one = make("sleep", "1000")
+    ids = [entry["Id"] for entry in daemon.get("/containers/json?all=1").json()]
+    assert one in ids
+    wait_until(lambda: first - waiting(daemon), "the one that made a container has ended")
+    for pid in wait_until(three, "three wait"):
+        os.kill(pid, 9)
+    assert daemon.get(f"/containers/{one}/json").status == 200
+    # A data folder that is put in another's place is the one that counts.
+    wait_until(three, "three wait")
+    data = daemon.instance.root
+    kept, fresh = data.with_name("data.kept"), data.with_name("data.fresh")
+    try:
+        data.rename(kept)
+        data.mkdir(mode=0o700)
+        assert daemon.get(f"/containers/{one}/json").status == 404
+    finally:
+        data.rename(fresh)
+        kept.rename(data)
+    assert daemon.get(f"/containers/{one}/json").status == 200
 
 
 def test_a_waiter_that_died_is_skipped(daemon, make):
