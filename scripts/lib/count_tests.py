@@ -32,6 +32,16 @@ def read_cases(path):
     return cases
 
 
+def read_restarts(path):
+    """(test, why) for each time the emulated machine died under a test, which was then tried again (tests/bed/conftest.py)."""
+    try:
+        cases = ElementTree.parse(path).getroot().iter("testcase")
+    except ElementTree.ParseError:
+        return []
+    return [(case.get("name", ""), note.get("value", "")) for case in cases for note in case.iter("property")
+            if note.get("name") == "bed_restarted"]
+
+
 def read_preset(results, preset):
     cases = []
     for name, outcome, reason in read_cases(results / f"{preset}.ctest.xml"):
@@ -69,6 +79,9 @@ def main():
     skipped = [(name, reason) for name, outcome, reason in cases if outcome == "skipped"]
     unexpected = [name for name, _ in skipped if not any(pattern.search(name) for pattern in allowed)]
 
+    restarts = [restart for path in sorted(arguments.results.glob("*/*.xml")) for restart in read_restarts(path)]
+    for name, why in restarts:
+        print(f"the bed was started anew in {name}: {why}")
     for name, reason in skipped:
         print(f"skipped {name}: {reason or 'no reason given'}")
     for name in unexpected:

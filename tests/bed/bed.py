@@ -6,6 +6,7 @@
 """
 
 import base64
+import contextlib
 import hashlib
 import os
 import pathlib
@@ -28,7 +29,7 @@ COMMAND_LINE = ("console=ttyS0 quiet tsc=reliable no_timer_check i8042.noaux i80
 
 # Commands come one a line on the second port: number, MD5 sum, base64. A busy machine loses bytes of a serial line now and
 # then: what came is told ("HULL got") or asked for again, and no number is executed twice. The answer to each is
-# "HULL <exit code> <base64>".
+# "HULL <exit code> <base64>". Meanwhile the console is told every two seconds that the bed lives.
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=dumb
 /bin/busybox --install -s /bin
@@ -46,6 +47,7 @@ for module in $(cat /modules/order); do insmod /modules/$module.ko || echo "insm
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "HULL ready" >&3
+while :; do echo "HULL beats" > /dev/ttyS0; sleep 2; done &
 last=
 while read -r number sum line <&3; do
   [ -n "$number" ] || continue
@@ -70,37 +72,62 @@ def with_libraries(program):
     return {str(path): path.resolve() for path in (program, *paths)}
 
 
+SIGN_OF_LIFE_S = 45  # a bed that is silent for so long has died, however busy the machine is
+
+
 class BedError(Exception):
     pass
 
 
+class BedDead(BedError):
+    """The bed itself ended, fell silent, or never answered a command: nothing is known about what was tested in it.
+    conftest.py then starts the bed anew and tries the test once more."""
+
+
 class Bed:
-    """A running bed. files: path inside -> path outside, bytes or text. modules: loaded before the first command."""
+    """A running bed. files: path inside -> path outside, bytes or text. modules: loaded before the first command.
+    deaths: why it had to be started anew, each time."""
 
     def __init__(self, files=None, modules=(), cpus=2, memory_mib=2048, boot_timeout=120, kernel=None):
         self.kernel = kernel or cloud_kernel()
-        self.number = 0
+        self.cpus, self.memory_mib, self.boot_timeout = cpus, memory_mib, boot_timeout
+        self.deaths = []
+        self.process = None
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hull-bed."))
         self.console = self.folder / "console.log"
-        self.buffer = b""
-        self.process = None
         try:
-            self.start(files or {}, modules, cpus, memory_mib, boot_timeout)
+            (self.folder / "initramfs").write_bytes(self.initramfs(files or {}, modules))
+            self.start()
         except BaseException:
             self.stop()
             raise
 
-    def start(self, files, modules, cpus, memory_mib, boot_timeout):
-        initramfs = self.folder / "initramfs"
-        initramfs.write_bytes(self.initramfs(files, modules))
+    def start(self):
+        """Starts it, a second time when the first one dies while booting."""
+        try:
+            self.start_once()
+        except BedDead as dead:
+            self.restart(f"while booting: {dead}")
+
+    def restart(self, reason):
+        """Starts it anew with the same files; what was done in it is gone."""
+        self.deaths.append(reason)
+        self.end_process()
+        self.start_once()
+
+    def start_once(self):
+        self.number = 0
+        self.buffer = b""
+        self.heard, self.console_seen = time.monotonic(), 0
+        self.console.unlink(missing_ok=True)
         self.process = subprocess.Popen(
-            ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(cpus),
-             "-m", str(memory_mib), "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config",
-             "-kernel", self.kernel.vmlinux, "-initrd", initramfs, "-append", COMMAND_LINE,
+            ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
+             "-m", str(self.memory_mib), "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config",
+             "-kernel", self.kernel.vmlinux, "-initrd", self.folder / "initramfs", "-append", COMMAND_LINE,
              "-serial", f"file:{self.console}", "-serial", "stdio"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.folder / "qemu.log", "w"))
         os.set_blocking(self.process.stdout.fileno(), False)
-        line = self.read_line(boot_timeout)
+        line = self.read_line(self.boot_timeout, silence=self.boot_timeout)
         if line != "HULL ready":
             raise BedError(f"the bed says '{line}' instead of being ready")
 
@@ -119,8 +146,9 @@ class Bed:
             archive.file(path, content)
         return archive.bytes()
 
-    def read_line(self, timeout):
-        """The next line of the second port that begins with HULL."""
+    def read_line(self, timeout, silence=SIGN_OF_LIFE_S):
+        """The next line of the second port that begins with HULL; silence: how long, in seconds, nothing may come from
+        either port."""
         deadline = time.monotonic() + timeout
         while True:
             while b"\n" in self.buffer:
@@ -128,14 +156,27 @@ class Bed:
                 line = line.strip(b"\r")
                 if line.startswith(b"HULL"):
                     return line.decode()
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise BedError(f"no answer within {timeout} s; the console's last lines:\n{self.last_lines()}")
-            if select.select([self.process.stdout], [], [], left)[0]:
+            now = time.monotonic()
+            size = self.console.stat().st_size if self.console.exists() else 0
+            if size != self.console_seen:
+                self.heard, self.console_seen = now, size
+            if now - self.heard > silence:
+                raise BedDead(f"no sign of life for {silence} s; the console's last lines:\n{self.last_lines()}")
+            if now >= deadline:
+                raise BedDead(f"no answer within {timeout:.0f} s; the console's last lines:\n{self.last_lines()}")
+            if select.select([self.process.stdout], [], [], min(1, deadline - now))[0]:
+                self.heard = time.monotonic()
                 data = os.read(self.process.stdout.fileno(), 1 << 20)
                 if not data:
-                    raise BedError(f"the bed ended; the console's last lines:\n{self.last_lines()}")
+                    raise BedDead(f"the bed ended; the console's last lines:\n{self.last_lines()}")
                 self.buffer += data
+
+    def answers(self):
+        """Whether a command is still carried out."""
+        try:
+            return self.run("echo alive", timeout=SIGN_OF_LIFE_S)[1] == "alive\n"
+        except (BedDead, OSError):
+            return False
 
     def run(self, command, timeout=60, check=False):
         """Runs a shell command inside; (exit code, output of both streams)."""
@@ -148,6 +189,7 @@ class Bed:
     def exchange(self, text, end):
         """The words of the answer to one command, which is sent until it has arrived whole."""
         self.number += 1
+        self.heard = time.monotonic()
         line = b"\n%d %s %s" % (self.number, hashlib.md5(text).hexdigest().encode(), text)
         arrived = False
         self.send(line)
@@ -155,8 +197,8 @@ class Bed:
             left = max(1, end - time.monotonic())
             try:
                 fields = self.read_line(left if arrived else min(15, left)).split(" ", 2)
-            except BedError:
-                if arrived or time.monotonic() >= end:
+            except BedDead:
+                if arrived or self.silent() or time.monotonic() >= end:
                     raise
                 self.send(line)
                 continue
@@ -168,21 +210,33 @@ class Bed:
             else:
                 return fields
 
+    def silent(self):
+        return self.process.poll() is not None or time.monotonic() - self.heard > SIGN_OF_LIFE_S
+
     def send(self, line):
-        self.process.stdin.write(line)
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(line)
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise BedDead(f"the bed ended; the console's last lines:\n{self.last_lines()}") from None
 
     def last_lines(self, count=30):
         if not self.console.exists():
             return ""
-        return "\n".join(self.console.read_text(errors="replace").splitlines()[-count:])
+        lines = [line for line in self.console.read_text(errors="replace").splitlines() if line.strip() != "HULL beats"]
+        return "\n".join(lines[-count:])
 
-    def stop(self):
+    def end_process(self):
         if self.process:
             self.process.kill()
             self.process.wait()
-            self.process.stdin.close()
             self.process.stdout.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
+            self.process = None
+
+    def stop(self):
+        self.end_process()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self):
