@@ -132,23 +132,36 @@ Result<UniqueFd> open_file(const LogFiles& files, int age) {
 
 constexpr int kMostFiles = 1000;
 
+/// Shows the files to `visit`, the newest first, until it answers false or there are no more. A rotation that runs
+/// meanwhile renames from the oldest to the newest: a file may be shown twice, none is missed, and one name at a time
+/// is missing, so the files end where two are.
+Result<void> for_each_file(const LogFiles& files, const std::function<bool(UniqueFd)>& visit) {
+  int missing = 0;
+  for (int age = 0; age <= kMostFiles && missing < 2; ++age) {
+    auto file = open_file(files, age);
+    if (file.ok()) {
+      missing = 0;
+      if (!visit(std::move(*file))) break;
+    } else if (file.error().error_number() == ENOENT) {
+      ++missing;
+    } else {
+      return std::move(file).error();
+    }
+  }
+  return {};
+}
+
 /// The file that follows the one that `current` reads, however often was rotated meanwhile: looked for from the newest
 /// back. When `current` itself was rotated away, the oldest one there is.
 Result<UniqueFd> open_next(const LogFiles& files, int current) {
   const ino_t inode = inode_of(current);
   const std::string head = head_of(current);
   UniqueFd newer;
-  for (int age = 0; age <= kMostFiles; ++age) {
-    auto file = open_file(files, age);
-    if (!file.ok()) {
-      if (file.error().error_number() != ENOENT) return std::move(file).error();
-      if (age == 0) continue;  // being made just now
-      break;
-    }
-    const bool same = inode_of(file->get()) == inode || (!head.empty() && head_of(file->get()) == head);
-    if (same) break;
-    newer = std::move(*file);
-  }
+  TRY(for_each_file(files, [&](UniqueFd file) {
+    if (inode_of(file.get()) == inode || (!head.empty() && head_of(file.get()) == head)) return false;
+    newer = std::move(file);
+    return true;
+  }));
   return newer;
 }
 
@@ -191,25 +204,17 @@ bool parse_local_line(std::string_view line, LogRecord* record) {
 
 Result<void> read_logs(const LogFiles& names, const LogOptions& options, const LogSink& sink,
                        const std::function<bool()>& ended, int wake_fd) {
-  // Opened newest first: a rotation in between makes us see a file twice at most, never miss one, and inode numbers
-  // tell.
   std::vector<UniqueFd> files;
   const std::string& path = names.path;
-  for (int i = 0; i <= kMostFiles; ++i) {
-    auto file = open_file(names, i);
-    if (!file.ok()) {
-      if (file.error().error_number() != ENOENT) return std::move(file).error();
-      if (i == 0) continue;
-      break;
-    }
-    const ino_t inode = inode_of(file->get());
-    const std::string head = head_of(file->get());
+  TRY(for_each_file(names, [&](UniqueFd file) {
+    const ino_t inode = inode_of(file.get());
+    const std::string head = head_of(file.get());
     const auto seen = [&](const UniqueFd& f) {
       return inode_of(f.get()) == inode || (!head.empty() && head_of(f.get()) == head);
     };
-    if (std::any_of(files.begin(), files.end(), seen)) continue;
-    files.push_back(std::move(*file));
-  }
+    if (std::none_of(files.begin(), files.end(), seen)) files.push_back(std::move(file));
+    return true;
+  }));
   // --tail: how much of which file, from the newest back.
   std::vector<off_t> starts(files.size(), 0);
   if (options.tail >= 0) {
