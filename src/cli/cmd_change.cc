@@ -1,6 +1,7 @@
 // rename, update, commit, diff.
 #include "base/error_format.h"
 #include "cli/commands.h"
+#include "cli/image_transfer_flags.h"
 #include "cli/run_options.h"
 
 namespace hull::cli {
@@ -97,18 +98,8 @@ constexpr Flag kCommitFlags[] = {
      .kind = ValueKind::kText,
      .metavar = "TEXT",
      .help = "Who made the image: \"Ada <ada@example.org>\""},
-    {.name = "change",
-     .short_name = 'c',
-     .kind = ValueKind::kText,
-     .metavar = "INSTRUCTION",
-     .help = "Apply a Dockerfile instruction to the image's configuration (CMD, ENTRYPOINT, ENV, EXPOSE, "
-             "HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR)",
-     .repeatable = true},
-    {.name = "message",
-     .short_name = 'm',
-     .kind = ValueKind::kText,
-     .metavar = "TEXT",
-     .help = "Comment for the image's history"},
+    kChangeFlag,
+    kMessageFlag,
     {.name = "pause", .short_name = 'p', .help = "Pause the workload meanwhile; on unless --pause=false"},
 };
 constexpr std::span<const Flag> kCommitTables[] = {kCommitFlags};

@@ -100,18 +100,8 @@ constexpr Flag kSearchFlags[] = {
 constexpr std::span<const Flag> kSearchTables[] = {kSearchFlags};
 
 constexpr Flag kImportFlags[] = {
-    {.name = "change",
-     .short_name = 'c',
-     .kind = ValueKind::kText,
-     .metavar = "INSTRUCTION",
-     .help = "Apply a Dockerfile instruction to the image's configuration (CMD, ENTRYPOINT, ENV, EXPOSE, "
-             "HEALTHCHECK, LABEL, ONBUILD, SHELL, STOPSIGNAL, USER, VOLUME, WORKDIR)",
-     .repeatable = true},
-    {.name = "message",
-     .short_name = 'm',
-     .kind = ValueKind::kText,
-     .metavar = "TEXT",
-     .help = "Comment for the image's history"},
+    kChangeFlag,
+    kMessageFlag,
     kPlatform,
     kJson,
 };
