@@ -126,12 +126,6 @@ def test_links_at_mount_destinations_stay_inside(oci, tmp_path, bundle, links):
 
 # hull
 
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
-
-
 @pytest.mark.parametrize("name", ["a b", "../x", "x/y", "-x", "\x1b[31mred", "ä", "x" * 300])
 def test_bad_names(hull, name):
     done = hull.hull("create", f"--name={name}", "test", check=False)

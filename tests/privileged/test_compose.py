@@ -8,7 +8,7 @@ import time
 import urllib.request
 
 import pytest
-from support import images, instance as instances, vm as machines
+from support import instance as instances, vm as machines
 
 WEB = """
 services:
@@ -38,12 +38,6 @@ services:
 volumes: {data: {}}
 secrets: {name: {environment: WHO}}
 """
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 class Project:

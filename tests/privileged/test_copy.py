@@ -9,13 +9,6 @@ import tarfile
 import time
 
 import pytest
-from support import images
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 @pytest.fixture(params=["running", "stopped"])

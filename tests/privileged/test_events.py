@@ -6,15 +6,7 @@ import signal
 import subprocess
 import time
 
-import pytest
-from support import images
 from support.instance import wait_until
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 def record(hull, *filters, since="1970-01-01"):

@@ -7,13 +7,6 @@ import shutil
 import subprocess
 
 import pytest
-from support import images
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 @pytest.fixture

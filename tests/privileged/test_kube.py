@@ -5,7 +5,7 @@ import os
 import subprocess
 
 import pytest
-from support import images, instance as instances
+from support import instance as instances
 
 PODS = """
 apiVersion: v1
@@ -70,12 +70,6 @@ spec:
     metadata: {labels: {app: many}}
     spec: {terminationGracePeriodSeconds: 0, restartPolicy: Never, containers: [{name: c, image: test, command: [sleep, "1000"]}]}
 """
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 @pytest.fixture

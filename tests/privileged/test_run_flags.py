@@ -6,13 +6,6 @@ import pathlib
 import subprocess
 
 import pytest
-from support import images
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 def run(hull, *arguments, command=("true",), network="none", **more):

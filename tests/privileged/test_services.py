@@ -19,26 +19,6 @@ from support import images
 from support.instance import wait_until
 
 
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
-
-
-@pytest.fixture
-def service(hull):
-    """service(*flags, command=...) -> id of a workload in the background, removed afterwards."""
-    made = []
-
-    def start(*flags, command=("sleep", "1000")):
-        made.append(hull.hull("run", "-d", "--network", "none", *flags, "test", *command).stdout.strip())
-        return made[-1]
-
-    yield start
-    if made:
-        hull.hull("rm", "-f", "-v", *made, check=False)
-
-
 def document(hull, ref):
     return json.loads(hull.hull("inspect", ref).stdout)[0]
 
@@ -63,8 +43,8 @@ def monitor_of(hull, identifier):
 # Restart policies
 
 
-def test_always_restarts_with_growing_pauses(hull, service):
-    identifier = service("--restart", "always", command=("sh", "-c", "exit 3"))
+def test_always_restarts_with_growing_pauses(hull, background):
+    identifier = background("--restart", "always", command=("sh", "-c", "exit 3"))
     wait_until(lambda: document(hull, identifier)["RestartCount"] >= 4, "four restarts", 30)
     now = state(hull, identifier)
     assert now["Status"] in ("restarting", "running")
@@ -80,8 +60,8 @@ def test_always_restarts_with_growing_pauses(hull, service):
     assert after["State"]["ExitCode"] in (3, 137)  # the program's own, or it was met while it ran
 
 
-def test_restarting_is_shown(hull, service):
-    identifier = service("--restart", "always", "--name", "looper", command=("sh", "-c", "exit 7"))
+def test_restarting_is_shown(hull, background):
+    identifier = background("--restart", "always", "--name", "looper", command=("sh", "-c", "exit 7"))
     wait_until(lambda: document(hull, identifier)["RestartCount"] >= 5, "five restarts", 30)
     wait_until(lambda: state(hull, identifier)["Status"] == "restarting", "the wait", 10)
     wait_until(lambda: (lambda now: now["Restarting"] and now["Running"] and now["Pid"] == 0 and now["ExitCode"] == 7)(
@@ -97,19 +77,19 @@ def test_restarting_is_shown(hull, service):
     wait_until(lambda: document(hull, identifier)["RestartCount"] <= 4, "a count that begins anew")
 
 
-def test_on_failure_gives_up(hull, service):
-    identifier = service("--restart", "on-failure:2", command=("sh", "-c", "echo run; exit 5"))
+def test_on_failure_gives_up(hull, background):
+    identifier = background("--restart", "on-failure:2", command=("sh", "-c", "echo run; exit 5"))
     wait_until(lambda: state(hull, identifier)["Status"] == "exited", "the end", 20)
     after = document(hull, identifier)
     assert after["RestartCount"] == 2 and after["State"]["ExitCode"] == 5
     assert hull.hull("logs", identifier).stdout == "run\n" * 3
-    fine = service("--restart", "on-failure", command=("true",))
+    fine = background("--restart", "on-failure", command=("true",))
     wait_until(lambda: state(hull, fine)["Status"] == "exited", "the end", 20)
     assert document(hull, fine)["RestartCount"] == 0
 
 
-def test_stop_of_always_is_final(hull, service):
-    identifier = service("--restart", "always")
+def test_stop_of_always_is_final(hull, background):
+    identifier = background("--restart", "always")
     hull.hull("stop", "-t", "1", identifier)
     time.sleep(0.5)
     assert state(hull, identifier)["Status"] == "exited"
@@ -123,8 +103,8 @@ def test_stop_of_always_is_final(hull, service):
     wait_until(lambda: state(hull, identifier)["Pid"] not in (0, first), "another process", 10)
 
 
-def test_stop_during_the_wait(hull, service):
-    identifier = service("--restart", "always", command=("false",))
+def test_stop_during_the_wait(hull, background):
+    identifier = background("--restart", "always", command=("false",))
     wait_until(lambda: document(hull, identifier)["RestartCount"] >= 6, "a long wait", 30)
     wait_until(lambda: state(hull, identifier)["Status"] == "restarting", "the wait", 10)
     begin = time.monotonic()
@@ -135,8 +115,8 @@ def test_stop_during_the_wait(hull, service):
 
 
 @pytest.mark.parametrize("moment", range(12))
-def test_rm_in_the_middle_of_a_loop(hull, service, moment):
-    identifier = service("--restart", "always", command=("true",))
+def test_rm_in_the_middle_of_a_loop(hull, background, moment):
+    identifier = background("--restart", "always", command=("true",))
     time.sleep(0.05 * moment)
     hull.hull("rm", "-f", identifier)
     assert hull.hull("inspect", identifier, check=False).returncode == 1
@@ -145,8 +125,8 @@ def test_rm_in_the_middle_of_a_loop(hull, service, moment):
     assert not [path for path in hull.cgroups() if identifier in path]
 
 
-def test_a_killed_monitor_is_made_up_for(hull, service):
-    identifier = service("--restart", "always", command=("sh", "-c", "sleep 1000"))
+def test_a_killed_monitor_is_made_up_for(hull, background):
+    identifier = background("--restart", "always", command=("sh", "-c", "sleep 1000"))
     first = state(hull, identifier)["Pid"]
     os.kill(monitor_of(hull, identifier), signal.SIGKILL)
     hull.hull("ps")  # whichever command comes next
@@ -154,8 +134,8 @@ def test_a_killed_monitor_is_made_up_for(hull, service):
     assert document(hull, identifier)["RestartCount"] == 1
 
 
-def test_a_monitor_killed_in_the_wait(hull, service):
-    identifier = service("--restart", "always", command=("sh", "-c", "[ -e /once ] && sleep 1000; [ -e /b ] && touch /once; touch /b; exit 1"))
+def test_a_monitor_killed_in_the_wait(hull, background):
+    identifier = background("--restart", "always", command=("sh", "-c", "[ -e /once ] && sleep 1000; [ -e /b ] && touch /once; touch /b; exit 1"))
     wait_until(lambda: state(hull, identifier)["Status"] == "restarting", "the wait", 10)
     pid = monitor_of(hull, identifier)
     if pid is not None:
@@ -166,8 +146,8 @@ def test_a_monitor_killed_in_the_wait(hull, service):
     wait_until(lambda: hull.hull("ps", "-q") and state(hull, identifier)["Status"] == "running", "it to run again", 20)
 
 
-def test_stop_after_the_monitor_was_killed(hull, service):
-    identifier = service("--restart", "always")
+def test_stop_after_the_monitor_was_killed(hull, background):
+    identifier = background("--restart", "always")
     os.kill(monitor_of(hull, identifier), signal.SIGKILL)
     hull.hull("stop", "-t", "0", identifier)
     time.sleep(1)
@@ -192,10 +172,10 @@ def test_foreground_ends_with_the_first_run(hull):
     hull.hull("rm", "-f", "front")
 
 
-def test_many_restarts_leak_nothing(hull, service):
+def test_many_restarts_leak_nothing(hull, background):
     """HULL_RESTARTS=1000 for the long one."""
     rounds = int(os.environ.get("HULL_RESTARTS", "40"))
-    identifier = service("--restart", "always", command=("sleep", "1000"))
+    identifier = background("--restart", "always", command=("sleep", "1000"))
     hull.hull("exec", identifier, "true")
 
     def counts():
@@ -223,8 +203,8 @@ def health(hull, ref):
     return state(hull, ref).get("Health", {})
 
 
-def test_health_from_starting_to_unhealthy_and_back(hull, service):
-    identifier = service("--name", "patient", "--health-cmd", "echo checked; test -e /well", "--health-interval", "200ms",
+def test_health_from_starting_to_unhealthy_and_back(hull, background):
+    identifier = background("--name", "patient", "--health-cmd", "echo checked; test -e /well", "--health-interval", "200ms",
                          "--health-retries", "2", "--health-timeout", "5s")
     assert health(hull, identifier)["Status"] == "starting"
     assert "(health: starting)" in hull.hull("ps", "--filter", "name=patient", "--format", "{{.Status}}").stdout
@@ -244,40 +224,40 @@ def test_health_from_starting_to_unhealthy_and_back(hull, service):
     assert health(hull, identifier)["Status"] == "unhealthy" and len(health(hull, identifier)["Log"]) == 5
 
 
-def test_a_check_that_hangs_is_ended(hull, service):
-    identifier = service("--health-cmd", "echo waiting; sleep 1000", "--health-interval", "100ms", "--health-timeout",
+def test_a_check_that_hangs_is_ended(hull, background):
+    identifier = background("--health-cmd", "echo waiting; sleep 1000", "--health-interval", "100ms", "--health-timeout",
                          "300ms", "--health-retries", "1")
     wait_until(lambda: health(hull, identifier)["Status"] == "unhealthy", "unhealthy", 20)
     result = health(hull, identifier)["Log"][-1]
     assert result["ExitCode"] == -1 and result["Output"].startswith("Health check exceeded timeout (300ms): waiting")
 
 
-def test_a_check_that_can_not_be_executed(hull, service, tmp_path):
+def test_a_check_that_can_not_be_executed(hull, background, tmp_path):
     archive = tmp_path / "root.tar"
     subprocess.run(["tar", "-C", str(tmp_path), "-cf", str(archive), "--files-from", "/dev/null"], check=True)
-    identifier = service("--health-cmd", "/no/such/program", "--health-interval", "100ms", "--health-retries", "1")
+    identifier = background("--health-cmd", "/no/such/program", "--health-interval", "100ms", "--health-retries", "1")
     wait_until(lambda: health(hull, identifier)["Status"] == "unhealthy", "unhealthy", 20)
     assert health(hull, identifier)["Log"][-1]["ExitCode"] == 127
 
 
-def test_the_start_period_forgives(hull, service):
-    identifier = service("--health-cmd", "false", "--health-interval", "30s", "--health-start-interval", "100ms",
+def test_the_start_period_forgives(hull, background):
+    identifier = background("--health-cmd", "false", "--health-interval", "30s", "--health-start-interval", "100ms",
                          "--health-start-period", "2s", "--health-retries", "1")
     wait_until(lambda: len(health(hull, identifier).get("Log", [])) >= 3, "checks in the start period", 10)
     seen = health(hull, identifier)
     assert seen["Status"] == "starting" and seen["FailingStreak"] == 0
 
 
-def test_an_endless_output_does_not_stall(hull, service):
-    identifier = service("--health-cmd", "yes | head -c 3000000", "--health-interval", "100ms", command=("sh", "-c", "echo up; sleep 1000"))
+def test_an_endless_output_does_not_stall(hull, background):
+    identifier = background("--health-cmd", "yes | head -c 3000000", "--health-interval", "100ms", command=("sh", "-c", "echo up; sleep 1000"))
     wait_until(lambda: health(hull, identifier)["Status"] == "healthy", "healthy", 20)
     assert len(health(hull, identifier)["Log"][-1]["Output"]) == 4096
     assert hull.hull("logs", identifier).stdout == "up\n"
 
 
 @pytest.mark.parametrize("action", ["kill", "stop", "restart", "none"])
-def test_what_an_unhealthy_one_gets(hull, service, action):
-    identifier = service("--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "2",
+def test_what_an_unhealthy_one_gets(hull, background, action):
+    identifier = background("--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "2",
                          "--health-on-failure", action, "--stop-timeout", "1", command=("sh", "-c", "sleep 1000"))
     if action == "none":
         wait_until(lambda: health(hull, identifier)["Status"] == "unhealthy", "unhealthy", 20)
@@ -293,15 +273,15 @@ def test_what_an_unhealthy_one_gets(hull, service, action):
         assert state(hull, identifier)["ExitCode"] == 137
 
 
-def test_no_healthcheck(hull, service):
-    identifier = service("--no-healthcheck")
+def test_no_healthcheck(hull, background):
+    identifier = background("--no-healthcheck")
     assert "Health" not in state(hull, identifier)
     assert hull.hull("ps", "-q", "--no-trunc", "--filter", "health=none").stdout.split().count(identifier) == 1
     assert hull.hull("ps", "--filter", "health=poorly", check=False).returncode == 1
 
 
-def test_a_paused_one_is_not_checked(hull, service):
-    identifier = service("--health-cmd", "true", "--health-interval", "100ms")
+def test_a_paused_one_is_not_checked(hull, background):
+    identifier = background("--health-cmd", "true", "--health-interval", "100ms")
     wait_until(lambda: health(hull, identifier)["Status"] == "healthy", "healthy", 20)
     hull.hull("pause", identifier)
     time.sleep(0.5)
@@ -387,9 +367,9 @@ def test_start_all_waits_for_health(instance, tmp_path):
 # Logs
 
 
-def test_rotation_loses_no_line_under_a_follower(hull, service):
+def test_rotation_loses_no_line_under_a_follower(hull, background):
     lines = 4000
-    identifier = service("--log-opt", "max-size=20k", "--log-opt", "max-file=50", command=(
+    identifier = background("--log-opt", "max-size=20k", "--log-opt", "max-file=50", command=(
         "sh", "-c", f"sleep 0.5; i=0; while [ $i -lt {lines} ]; do echo line $i of the log; i=$((i+1)); done"))
     followed = hull.hull("logs", "-f", identifier, timeout=120).stdout
     assert followed == "".join(f"line {i} of the log\n" for i in range(lines))
@@ -397,9 +377,9 @@ def test_rotation_loses_no_line_under_a_follower(hull, service):
 
 
 @pytest.mark.parametrize("driver", ["json-file", "local"])
-def test_compressed_rotation(hull, service, driver):
+def test_compressed_rotation(hull, background, driver):
     lines = 6000
-    identifier = service("--log-driver", driver, "--log-opt", "max-size=40k", "--log-opt", "max-file=30", "--log-opt",
+    identifier = background("--log-driver", driver, "--log-opt", "max-size=40k", "--log-opt", "max-file=30", "--log-opt",
                          "compress=true", command=(
         "sh", "-c", f"i=0; while [ $i -lt {lines} ]; do echo line $i of the log; i=$((i+1)); done; printf end"))
     wait_until(lambda: state(hull, identifier)["Status"] == "exited", "the end", 60)
@@ -411,8 +391,8 @@ def test_compressed_rotation(hull, service, driver):
     assert hull.hull("logs", "--tail", "3", identifier).stdout == "".join(expected.splitlines(True)[-3:])
 
 
-def test_local_keeps_bytes_and_times(hull, service):
-    identifier = service("--log-driver", "local", command=("sh", "-c", r"printf 'a\tb \377\n'; echo err >&2; printf open"))
+def test_local_keeps_bytes_and_times(hull, background):
+    identifier = background("--log-driver", "local", command=("sh", "-c", r"printf 'a\tb \377\n'; echo err >&2; printf open"))
     wait_until(lambda: state(hull, identifier)["Status"] == "exited", "the end", 20)
     done = subprocess.run(hull.command("logs", identifier), env=hull.environment, capture_output=True)
     assert done.stdout == b"a\tb \xff\nopen" and done.stderr == b"err\n"
@@ -420,8 +400,8 @@ def test_local_keeps_bytes_and_times(hull, service):
     assert re.match(rb"\d{4}-\d\d-\d\dT[\d:.]+Z stdout F a\tb \xff\n", pathlib.Path(path).read_bytes())
 
 
-def test_attributes_in_records(hull, service):
-    identifier = service("--label", "tier=front", "--env", "COLOR=red", "--env", "OTHER=x", "--log-opt", "labels=tier", "--log-opt",
+def test_attributes_in_records(hull, background):
+    identifier = background("--label", "tier=front", "--env", "COLOR=red", "--env", "OTHER=x", "--log-opt", "labels=tier", "--log-opt",
                          "env-regex=^COL", "--log-opt", "tag={{.Name}}/{{.ID}}", "--name", "tagged", command=("echo", "hi"))
     wait_until(lambda: state(hull, identifier)["Status"] == "exited", "the end", 20)
     record = json.loads(pathlib.Path(document(hull, identifier)["LogPath"]).read_text())
