@@ -70,18 +70,18 @@ async function watch(stop: AbortSignal): Promise<void> {
   }
 }
 
+const kDark = matchMedia("(prefers-color-scheme: dark)");
+
+/** Light or dark: what was chosen here, else what the system says. */
+function apply_theme(): void {
+  document.documentElement.dataset["theme"] = localStorage.getItem("theme") ?? (kDark.matches ? "dark" : "light");
+  if (current) navigate();  // charts take their colours when they are made
+}
+
 function theme_button(): HTMLElement {
-  const apply = (theme: string | null) => {
-    if (theme) document.documentElement.dataset["theme"] = theme;
-  };
-  apply(localStorage.getItem("theme"));
   return h("button", { type: "button", class: "quiet", "aria-label": "Light or dark", onclick: () => {
-    const dark = document.documentElement.dataset["theme"] === "dark" ||
-      (!document.documentElement.dataset["theme"] && matchMedia("(prefers-color-scheme: dark)").matches);
-    const theme = dark ? "light" : "dark";
-    localStorage.setItem("theme", theme);
-    apply(theme);
-    navigate();
+    localStorage.setItem("theme", document.documentElement.dataset["theme"] === "dark" ? "light" : "dark");
+    apply_theme();
   } }, "◐");
 }
 
@@ -116,4 +116,6 @@ async function begin(): Promise<void> {
 window.addEventListener("hashchange", () => {
   if (current) navigate();
 });
+kDark.addEventListener("change", apply_theme);
+apply_theme();
 void begin();
