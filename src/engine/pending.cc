@@ -83,9 +83,12 @@ class EngineImpl::RunWait : public PendingWait {
   Result<void> begin(bool next) {
     TRY_ASSIGN(RemovedWatch watch, RemovedWatch::start(engine_.paths_.workload(row_.id)));
     removed_.emplace(std::move(watch));
-    const RunState state = read_state(engine_.paths_, row_.id);
+    RunState state = read_state(engine_.paths_, row_.id);
+    if (runs(state)) {
+      if (connect()) return {};
+      state = read_state(engine_.paths_, row_.id);  // it ended in between, and has left its record
+    }
     note(state);
-    if (runs(state) && connect()) return {};
     if (state.orphaned) {
       TRY_ASSIGN(const RunState settled, engine_.settled_state(row_));
       note(settled);
