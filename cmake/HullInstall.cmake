@@ -1,7 +1,7 @@
 # `cmake --install` and the .deb: programs, completions, man pages, a default hull.toml and the demo image.
 # Programs find each other relative to their own place: <prefix>/bin/hull, <prefix>/libexec/hull/hull-monitor.
 set(HULL_BIN_PROGRAMS hull hulld hull-oci hull-oci-vm)
-set(HULL_LIBEXEC_PROGRAMS hull-monitor hull-vmm hull-images hull-systemd-cgroup hull-compose hull-kernel hull-guest hull-dns)
+set(HULL_LIBEXEC_PROGRAMS hull-monitor hull-vmm hull-images hull-systemd-cgroup hull-compose hull-kernel hull-guest hull-dns hull-rootless)
 set(programs)
 foreach(program ${HULL_BIN_PROGRAMS} ${HULL_LIBEXEC_PROGRAMS})
   if(TARGET ${program})
@@ -63,6 +63,7 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_SECTION admin)
+set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "uidmap, passt")  # for ordinary users
 # hull.toml is the administrator's: dpkg keeps changes to it.
 file(WRITE ${CMAKE_BINARY_DIR}/conffiles "/etc/hull/hull.toml\n")
 # hull.service is enabled as Debian's services are; an administrator's decision stays.

@@ -9,6 +9,7 @@
 #include "cli/table.h"
 #include "cli/text.h"
 #include "cli/values.h"
+#include "rootless/rootless.h"
 
 namespace hull::cli {
 namespace {
@@ -100,9 +101,23 @@ constexpr std::span<const Flag> kDoctorTables[] = {kDoctorFlags};
 constexpr Column kDoctorColumns[] = {
     {"Verdict", "VERDICT"}, {"Subject", "SUBJECT"}, {"Finding", "FINDING"}, {"Advice", "ADVICE"}};
 
+// An ordinary user who can't get as far as an engine is told of everything that is missing, not only of the first.
+Result<std::vector<engine::Check>> checks_of(Context& context) {
+  auto engine = context.engine();
+  if (engine.ok()) return (*engine)->doctor();
+  std::vector<engine::Check> out;
+  if (rootless::needed()) {
+    for (rootless::Lack& lack : rootless::lacks()) {
+      out.push_back(
+          {engine::Check::Verdict::kBad, std::move(lack.subject), std::move(lack.finding), std::move(lack.advice)});
+    }
+  }
+  if (out.empty()) return std::move(engine).error();
+  return out;
+}
+
 Result<int> doctor_main(Context& context, const Parsed& parsed) {
-  TRY_ASSIGN(engine::Engine * engine, context.engine());
-  TRY_ASSIGN(const auto checks, engine->doctor());
+  TRY_ASSIGN(const auto checks, checks_of(context));
   using Verdict = engine::Check::Verdict;
   const auto word = [](Verdict verdict) {
     return verdict == Verdict::kGood ? "good" : verdict == Verdict::kNote ? "note" : "bad";

@@ -15,6 +15,7 @@
 #include "cli/contexts.h"
 #include "cli/image_transfer_flags.h"
 #include "cli/text.h"
+#include "rootless/rootless.h"
 
 namespace hull::cli {
 namespace {
@@ -391,6 +392,7 @@ int hull_main(Context& context, std::span<const std::string_view> words) {
 }
 
 Error exec_program(std::string_view name, std::span<const std::string_view> words) {
+  if (auto entered = rootless::enter(); !entered.ok()) return std::move(entered).error();
   std::vector<std::string> candidates;
   if (const char* folder = std::getenv("HULL_LIBEXEC"); folder != nullptr && *folder != '\0') {
     candidates.push_back(fmt::format("{}/{}", folder, name));

@@ -138,6 +138,17 @@ std::string man_overview() {
              "0 on success, 1 when the command failed, 125 when the command line is wrong or \"run\" could not run "
              "anything. \"run\", \"start -a\", \"attach\" and \"exec\" end with the program's own code, 126 when the "
              "program can't be executed, 127 when it is not there, 128 and the number of the signal that ended it.");
+  out += ".SH ORDINARY USERS\n";
+  paragraphs(
+      out,
+      "Run by an ordinary user, hull keeps everything below ~/.local/share/hull and $XDG_RUNTIME_DIR/hull, reads "
+      "~/.config/hull/hull.toml when it is there, and works in a user namespace that hull-rootless keeps as "
+      "long as it is used; root of a container is the user outside. It needs newuidmap and newgidmap (package "
+      "uidmap), a range for the user in /etc/subuid and /etc/subgid, pasta (package passt) and the right to "
+      "make user namespaces; \"hull doctor\" says what is missing and what to do. Published ports are opened "
+      "as the user, from net.ipv4.ip_unprivileged_port_start on; programs in containers see the bridge's "
+      "address instead of the client's.\nLimits of memory, processors, processes and disks, pause, stats, SCTP "
+      "ports and virtual machines need root and are refused.");
   out += ".SH ENVIRONMENT\n";
   constexpr std::pair<std::string_view, std::string_view> kVariables[] = {
       {"HULL_CONFIG", "The configuration file, as with --config."},
@@ -151,6 +162,7 @@ std::string man_overview() {
       {"/etc/hull/hull.toml", "Configuration."},
       {"/var/lib/hull", "Images, volumes, workloads."},
       {"/run/hull", "State of this boot: sockets, mounts of layers."},
+      {"~/.local/share/hull, $XDG_RUNTIME_DIR/hull, ~/.config/hull/hull.toml", "The same of an ordinary user."},
       {"~/.docker/config.json", "Registry logins."}};
   for (const auto& [name, text] : kFiles) out += fmt::format(".TP\n\\fI{}\\fP\n{}\n", roff(name), roff(text));
   out += ".SH SEE ALSO\n\\fBhull.toml\\fP(5), \\fBhull\\-oci\\fP(8)\n";

@@ -1,50 +1,98 @@
 // A container: the runtime library in this process.
+#include <dirent.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <memory>
 
 #include "base/error_format.h"
 #include "base/units.h"
 #include "engine/isolation.h"
 #include "engine/process.h"
+#include "engine/state.h"
+#include "rootless/rootless.h"
 #include "runtime/runtime.h"
 
 namespace hull::engine {
 namespace {
 
+/// Root of the user namespace of an ordinary user looks like root, but the host's control groups are not its.
+std::optional<bool> rootless_option() { return rootless::inside() ? std::optional<bool>(true) : std::nullopt; }
+
 class ContainerDriver final : public IsolationDriver {
  public:
   ContainerDriver(const Settings& settings, const Paths& paths)
       : program_(settings.runtime),
-        runtime_(runtime::Options{paths.runtime_root(), settings.cgroup_manager == "systemd", std::nullopt}) {}
+        paths_(paths),
+        runtime_(runtime::Options{paths.runtime_root(), settings.cgroup_manager == "systemd", rootless_option()}) {}
 
   std::vector<std::string> command() const override {
     std::vector<std::string> words = {program_, "--root", runtime_.options().root};
     if (runtime_.options().systemd_cgroup) words.emplace_back("--systemd-cgroup");
+    if (runtime_.options().rootless) words.insert(words.end(), {"--rootless", "true"});
     return words;
   }
   Result<void> start(const std::string& id) override { return runtime_.start(id); }
   Result<void> signal(const std::string&, const RunState& state, int signal) override {
     return signal_process(state, signal);
   }
-  Result<void> pause(const std::string& id) override { return runtime_.pause(id); }
-  Result<void> resume(const std::string& id) override { return runtime_.resume(id); }
+  Result<void> pause(const std::string& id) override {
+    TRY(needs_cgroup("pause"));
+    return runtime_.pause(id);
+  }
+  Result<void> resume(const std::string& id) override {
+    TRY(needs_cgroup("unpause"));
+    return runtime_.resume(id);
+  }
   Result<void> remove(const std::string& id) override { return runtime_.remove(id, true); }
   Result<void> update(const std::string& id, const oci::Resources& resources) override {
+    TRY(needs_cgroup("update"));
     return runtime_.update(id, resources);
   }
-  Result<std::string> stats(const std::string& id) override { return runtime_.stats(id); }
+  Result<std::string> stats(const std::string& id) override {
+    TRY(needs_cgroup("stats"));
+    return runtime_.stats(id);
+  }
   Result<ProcessTable> top(const std::string& id, const std::vector<std::string>& ps_args) override;
 
  private:
+  Result<void> needs_cgroup(std::string_view what) const {
+    if (!runtime_.options().rootless.value_or(false)) return {};
+    return errorf(ErrorKind::kUnsupported, "{} needs a control group, and an ordinary user has none here", what);
+  }
+  /// Without a control group: who is in the process namespace of the container's first process.
+  Result<std::vector<int>> processes(const std::string& id);
+
   std::string program_;
+  Paths paths_;
   runtime::Runtime runtime_;
 };
 
+Result<std::vector<int>> ContainerDriver::processes(const std::string& id) {
+  if (!runtime_.options().rootless.value_or(false)) return runtime_.processes(id);
+  const RunState state = read_state(paths_, id);
+  const auto namespace_of = [](std::string_view pid) -> ino_t {
+    struct stat info{};
+    return ::stat(fmt::format("/proc/{}/ns/pid", pid).c_str(), &info) == 0 ? info.st_ino : 0;
+  };
+  const ino_t wanted = namespace_of(std::to_string(state.pid));
+  std::vector<int> out;
+  if (wanted == 0 || wanted == namespace_of("self")) return out;
+  const std::unique_ptr<DIR, int (*)(DIR*)> proc(::opendir("/proc"), ::closedir);
+  while (proc != nullptr) {
+    const dirent* entry = ::readdir(proc.get());
+    if (entry == nullptr) break;
+    const auto pid = parse_int(entry->d_name, 1, 1 << 22);
+    if (pid.ok() && namespace_of(entry->d_name) == wanted) out.push_back(static_cast<int>(*pid));
+  }
+  return out;
+}
+
 Result<ProcessTable> ContainerDriver::top(const std::string& id, const std::vector<std::string>& ps_args) {
-  TRY_ASSIGN(const std::vector<int> pids, runtime_.processes(id));
+  TRY_ASSIGN(const std::vector<int> pids, processes(id));
   std::vector<std::string> argv = {"/usr/bin/ps"};
   if (ps_args.empty()) argv.emplace_back("-ef");
   argv.insert(argv.end(), ps_args.begin(), ps_args.end());

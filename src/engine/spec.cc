@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdio>
 
 #include "base/error_format.h"
 #include "engine/image_view.h"
@@ -10,6 +11,8 @@
 #include "isolation/capabilities.h"
 #include "isolation/defaults.h"
 #include "isolation/seccomp.h"
+#include "rootless/rootless.h"
+#include "sys/file.h"
 #include "sys/root.h"
 
 namespace hull::engine {
@@ -100,6 +103,21 @@ void add_namespaces(const SpecInput& in, oci::Linux* linux_config) {
   add(oci::NamespaceType::kCgroup, in.cgroup_namespace);
 }
 
+/// The kernel takes a group only when it is mapped: an ordinary user has some ten thousand.
+uint32_t last_group() {
+  constexpr uint32_t kEvery = 2147483647;
+  if (!rootless::inside()) return kEvery;
+  const std::string map = sys::read_file("/proc/self/gid_map", 64 << 10).value_or("");
+  uint64_t next = 0;
+  unsigned long inside = 0, outside = 0, count = 0;
+  int used = 0;
+  for (const char* at = map.c_str(); std::sscanf(at, "%lu %lu %lu%n", &inside, &outside, &count, &used) == 3;
+       at += used) {
+    if (inside == next) next = inside + count;
+  }
+  return next == 0 ? 0 : static_cast<uint32_t>(std::min<uint64_t>(next - 1, kEvery));
+}
+
 std::string cgroups_path(const SpecInput& in) {
   std::string parent = in.config->cgroup_parent.empty() ? in.cgroup_parent : in.config->cgroup_parent;
   if (in.systemd_cgroup) {
@@ -152,10 +170,15 @@ Result<oci::Spec> build_spec(const SpecInput& in) {
   if (in.network_namespace.empty()) {
     // In a network of its own nothing is gained by keeping low ports and ping for root (Docker, since 20.10).
     linux_config.sysctl.emplace("net.ipv4.ip_unprivileged_port_start", "0");
-    linux_config.sysctl.emplace("net.ipv4.ping_group_range", "0 2147483647");
+    linux_config.sysctl.emplace("net.ipv4.ping_group_range", fmt::format("0 {}", last_group()));
   }
   TRY_ASSIGN(linux_config.resources, make_resources(c, in.swap_accounting));
   TRY(in.vm ? add_guest_devices(c, &linux_config) : add_devices(c, &linux_config));
+  if (rootless::inside()) {
+    // No control group is an ordinary user's; create() has said so. Devices are guarded by their owners and modes.
+    linux_config.resources.reset();
+    linux_config.cgroups_path.clear();
+  }
   if (!c.privileged && !security.systempaths_unconfined) {
     linux_config.masked_paths.assign(isolation::kDefaultMaskedPaths.begin(), isolation::kDefaultMaskedPaths.end());
     linux_config.readonly_paths.assign(isolation::kDefaultReadonlyPaths.begin(),

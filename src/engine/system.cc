@@ -23,6 +23,7 @@
 #include "isolation/lsm.h"
 #include "isolation/seccomp.h"
 #include "oci/json_writer.h"
+#include "rootless/rootless.h"
 #include "sys/file.h"
 
 namespace hull::engine {
@@ -184,8 +185,10 @@ Result<std::vector<Check>> EngineImpl::doctor() {
   } else {
     say(Verdict::kGood, "kernel", fmt::format("Linux {}", name.release));
   }
-  if (::geteuid() != 0) {
-    say(Verdict::kBad, "user", "not root", "run hull as root (rootless operation comes with a later release)");
+  if (rootless::inside()) {
+    say(Verdict::kGood, "user", "an ordinary user, in a user namespace of its own");
+    say(Verdict::kNote, "limits", "control groups are not this user's",
+        "memory, processor and process limits, pause and stats need root");
   } else {
     say(Verdict::kGood, "user", "root");
   }

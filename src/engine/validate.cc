@@ -13,6 +13,7 @@
 #include "net/hostfiles.h"
 #include "net/network.h"
 #include "net/ports.h"
+#include "rootless/rootless.h"
 #include "sys/root.h"
 
 namespace hull::engine {
@@ -20,6 +21,27 @@ namespace {
 
 Error invalid(std::string text, std::source_location where = std::source_location::current()) {
   return {ErrorKind::kInvalid, std::move(text), where};
+}
+
+/// What the host gives to its root alone.
+Result<void> check_ordinary_user(const Config& c) {
+  if (c.isolation == Isolation::kVm) {
+    return errorf(ErrorKind::kUnsupported,
+                  "virtual machines need root: their file daemon and their tap are made with its rights; use sudo, or "
+                  "a container");
+  }
+  TRY_ASSIGN(const oci::Resources wanted, make_resources(c, false));
+  const char* what = wanted.memory              ? "memory"
+                     : wanted.cpu               ? "processors"
+                     : wanted.pids_limit        ? "processes"
+                     : wanted.block_io          ? "disks"
+                     : !c.cgroup_parent.empty() ? "a --cgroup-parent"
+                                                : nullptr;
+  if (what == nullptr) return {};
+  return errorf(ErrorKind::kUnsupported,
+                "limits of {} need a control group, and an ordinary user has none here: leave them out, or run hull as "
+                "root",
+                what);
 }
 
 Result<void> check_limits(const Config& c) {
@@ -307,6 +329,7 @@ Result<void> validate(const Config& c) {
   }
   if (!c.stop_signal.empty()) TRY(parse_signal(c.stop_signal));
   TRY(check_limits(c));
+  if (rootless::inside()) TRY(check_ordinary_user(c));
   TRY(check_mounts(c));
   TRY(check_modes(c));
   TRY(check_network(c));

@@ -5,6 +5,7 @@
 
 #include "base/error_format.h"
 #include "net/manager.h"
+#include "rootless/rootless.h"
 
 namespace hull::net {
 
@@ -43,6 +44,19 @@ Result<void> check_taken(const Network& network, const IpAddress& wanted) {
     }
   }
   return {};
+}
+
+// An ordinary user's bridge is in a network of its own: the port of the host is hull-rootless's. Perhaps nothing.
+Result<UniqueFd> publish_outside(const PublishedPort& port) {
+  if (port.protocol != Protocol::kTcp && port.protocol != Protocol::kUdp) {
+    return errorf(ErrorKind::kUnsupported, "an ordinary user can publish TCP and UDP ports, not SCTP");
+  }
+  auto lease = rootless::publish({port.protocol == Protocol::kUdp, port.host_ip.str(), port.host_port});
+  // "-p 80:80" asks for both families; the host may have one.
+  const bool no_ipv6 = !lease.ok() && !port.host_ip.is_v4() && port.host_ip.is_unspecified() &&
+                       (lease.error().error_number() == EAFNOSUPPORT || lease.error().error_number() == EADDRNOTAVAIL);
+  if (no_ipv6) return UniqueFd();
+  return lease;
 }
 
 }  // namespace
@@ -200,7 +214,7 @@ Result<void> Impl::choose_addresses(const Network& network, const EndpointReques
 Result<std::optional<Error>> Impl::try_port(const PortMapping& mapping, uint16_t port,
                                             const std::vector<IpAddress>& host_ips, Reservation& out) {
   std::vector<PublishedPort> published;
-  std::vector<UniqueFd> claims;
+  std::vector<UniqueFd> claims, leases;
   for (const IpAddress& host_ip : host_ips) {
     const PublishedPort candidate{host_ip, port, mapping.container_port, mapping.protocol};
     const auto overlaps = [&](const PublishedPort& other) {
@@ -222,9 +236,24 @@ Result<std::optional<Error>> Impl::try_port(const PortMapping& mapping, uint16_t
       return std::optional<Error>(std::move(claim).error());
     }
     published.push_back(candidate);
+    if (rootless::inside()) {
+      auto lease = publish_outside(candidate);
+      if (!lease.ok()) {
+        if (lease.error().kind() != ErrorKind::kConflict) return std::move(lease).error();
+        return std::optional<Error>(std::move(lease).error());
+      }
+      if (lease->valid()) leases.push_back(std::move(*lease));
+    }
     if (claim->valid()) claims.push_back(std::move(*claim));
   }
   for (const PublishedPort& port_taken : published) out.ports.push_back(port_taken);
+  // Without its lease a port is closed: these come first, and can't be left out.
+  for (UniqueFd& lease : leases) {
+    if (out.holders.size() >= kMostHolders) {
+      return errorf(ErrorKind::kNoSpace, "an ordinary user can publish {} ports of a workload", kMostHolders);
+    }
+    out.holders.push_back(std::move(lease));
+  }
   for (UniqueFd& claim : claims) {
     if (settings.hold_ports && out.holders.size() < kMostHolders) out.holders.push_back(std::move(claim));
   }

@@ -7,10 +7,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 
 #include "base/error_format.h"
+#include "sys/user_namespace.h"
 
 namespace hull::sys {
 namespace {
@@ -137,7 +139,12 @@ Result<UniqueFd> make_by_links(const std::string& source, const std::vector<std:
 }  // namespace
 
 Result<UniqueFd> make_overlay(const std::string& source, const std::vector<std::string>& lower,
-                              const std::vector<FsParameter>& parameters, uint64_t attributes, LowerFolders how) {
+                              const std::vector<FsParameter>& given, uint64_t attributes, LowerFolders how) {
+  std::vector<FsParameter> parameters = given;
+  const auto named = [](const FsParameter& one) { return one.key == "userxattr"; };
+  // trusted.* attributes are for the host's root: in a user namespace overlayfs marks by user.* (Linux 5.11).
+  if (in_user_namespace() && std::none_of(given.begin(), given.end(), named))
+    parameters.push_back({"userxattr", "", true});
   switch (how) {
     case LowerFolders::kOneString:
       return make_with_one_string(source, lower, parameters, attributes);

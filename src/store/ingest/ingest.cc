@@ -13,6 +13,7 @@
 #include "store/layer/hasher.h"
 #include "store/layer_mount.h"
 #include "sys/file.h"
+#include "sys/user_namespace.h"
 
 namespace hull::store {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 LayerOptions options_for(const LayerJob& job, const LayerLimits& limits, LayerBackend backend) {
   LayerOptions options;
   options.backend = backend;
+  options.userxattr = backend == LayerBackend::kDirectory && sys::in_user_namespace();
   options.compression = job.compression;
   options.limits = limits;
   options.expected_blob = job.blob_digest;

@@ -1,4 +1,4 @@
-#include "net/dns/loop.h"
+#include "sys/event_loop.h"
 
 #include <sys/epoll.h>
 
@@ -6,7 +6,7 @@
 #include <array>
 #include <chrono>
 
-namespace hull::net::dns {
+namespace hull::sys {
 
 int64_t now_ms() {
   using std::chrono::duration_cast, std::chrono::milliseconds, std::chrono::steady_clock;
@@ -82,4 +82,4 @@ Result<void> Loop::run() {
   return {};
 }
 
-}  // namespace hull::net::dns
+}  // namespace hull::sys

@@ -1,0 +1,244 @@
+"""Hull as an ordinary user: what the user namespace is, ports, networks, names, and what is said when it can't be."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from support import images
+from support.instance import wait_until
+from support.ordinary_user import UID, OrdinaryInstance
+
+
+@pytest.fixture(scope="module")
+def user():
+    made = OrdinaryInstance()
+    try:
+        folder = made.folder / "image"
+        folder.mkdir()
+        images.load(made, folder)
+        yield made
+    finally:
+        made.close()
+
+
+def test_root_inside_is_the_user_outside(user):
+    ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+    pid = int(user.hull("inspect", "--format", "{{.State.Pid}}", ran).stdout)
+    assert re.search(rf"^Uid:\s+{UID}\b", open(f"/proc/{pid}/status").read(), re.M)
+    maps = open(f"/proc/{pid}/uid_map").read().split()
+    assert maps[:3] == ["0", str(UID), "1"]
+    assert user.hull("exec", ran, "id", "-u").stdout == "0\n"
+    assert any("sleep 1000" in row for row in user.hull("top", ran).stdout.splitlines())
+    user.hull("rm", "-f", ran)
+
+
+def test_nothing_has_more_rights_than_the_user(user):
+    user.hull("ps")
+    for pid in user.keepers():
+        assert re.search(rf"^Uid:\s+{UID}\b", open(f"/proc/{pid}/status").read(), re.M)
+
+
+def test_ports_are_the_hosts_and_go_with_the_workload(user):
+    ran = user.hull("run", "-d", "-p", "127.0.0.1:8123:80", "-p", "8124:80", "test", "httpd", "-f", "-p", "80", "-h",
+                    "/data").stdout.strip()
+    ask = ["curl", "-s", "-m", "10"]
+    assert user.in_netns([*ask, "http://127.0.0.1:8123/seed"]).stdout == "from the image\n"
+    assert user.in_netns([*ask, "http://192.0.2.10:8124/seed"]).stdout == "from the image\n"
+    assert user.in_netns([*ask, "http://192.0.2.10:8123/seed"], check=False).returncode == 7, "a loopback port stays one"
+    taken = user.hull("run", "--rm", "-p", "127.0.0.1:8123:80", "test", "true", check=False)
+    assert taken.returncode == 125 and "8123" in taken.stderr
+    user.hull("rm", "-f", ran)
+    closed = lambda: user.in_netns([*ask, "http://127.0.0.1:8123/"], check=False).returncode == 7  # noqa: E731
+    wait_until(closed, "the port to close")
+
+
+def test_a_port_of_the_hosts_programs_is_refused(user):
+    server = subprocess.Popen(["nsenter", f"--net=/run/netns/{user.netns}", "socat", "TCP-LISTEN:8125,fork", "STDOUT"])
+    try:
+        wait_until(lambda: ":8125" in user.in_netns(["ss", "-ltn"]).stdout, "the server")
+        done = user.hull("run", "--rm", "-p", "8125:80", "test", "true", check=False)
+        assert done.returncode == 125 and "8125" in done.stderr, done.stderr
+        low = user.hull("run", "--rm", "-p", "80:80", "test", "true", check=False)
+        assert low.returncode == 125 and "ip_unprivileged_port_start" in low.stderr, low.stderr
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_networks_and_names(user):
+    user.hull("network", "create", "mynet")
+    ran = user.hull("run", "-d", "--name", "alice", "--network", "mynet", "test", "sleep", "1000").stdout.strip()
+    asked = user.hull("run", "--rm", "--network", "mynet", "test", "nslookup", "alice").stdout
+    assert "127.0.0.11" in asked and "Name:\talice" in asked, asked
+    user.hull("run", "--rm", "--network", "mynet", "test", "ping", "-c", "1", "-W", "5", "alice")
+    user.hull("rm", "-f", ran)
+    user.hull("network", "rm", "mynet")
+
+
+def test_whiteouts_and_the_writable_layer(user):
+    ran = user.hull("run", "-d", "--name", "writer", "test", "sh", "-c",
+                    "rm -r /data /home; mkdir /data; echo new > /data/file; sleep 1000").stdout.strip()
+    wait_until(lambda: user.hull("exec", ran, "ls", "/data", check=False).stdout == "file\n", "the change")
+    user.hull("restart", "-t", "0", ran)
+    assert user.hull("exec", ran, "ls", "/").stdout.split().count("home") == 0
+    user.hull("rm", "-f", ran)
+
+
+@pytest.mark.parametrize("command", [["pause"], ["stats", "--no-stream"]])
+def test_what_needs_a_control_group_says_so(user, command):
+    ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+    done = user.hull(*command, ran, check=False)
+    assert done.returncode == 1 and "control group" in done.stderr, done.stderr
+    user.hull("rm", "-f", ran)
+
+
+@pytest.mark.parametrize("limit", [["--memory", "64m"], ["--cpus", "1"], ["--pids-limit", "10"]])
+def test_limits_are_refused(user, limit):
+    done = user.hull("run", "--rm", *limit, "test", "true", check=False)
+    assert done.returncode == 125 and "need a control group" in done.stderr, done.stderr
+    user.hull("create", "--name", "limited", "test", "true")
+    done = user.hull("update", *limit, "limited", check=False)
+    assert done.returncode == 1 and "need a control group" in done.stderr, done.stderr
+    user.hull("rm", "limited")
+
+
+def test_machines_are_refused(user):
+    done = user.hull("run", "--rm", "--vm", "test", "true", check=False)
+    assert done.returncode == 125 and "virtual machines need root" in done.stderr, done.stderr
+
+
+def test_doctor(user):
+    done = user.hull("doctor", check=False)
+    assert "an ordinary user" in done.stdout, done.stdout
+
+
+def test_killed_keepers_are_replaced_and_workloads_stay(user):
+    ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+    before = user.keepers()
+    for pid, line in before.items():
+        if "hull-rootless" in line:
+            os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not any("hull-rootless" in line for line in user.keepers().values()), "their end")
+    assert user.hull("exec", ran, "echo", "still here").stdout == "still here\n"
+    assert set(user.keepers()) != set(before)
+    user.hull("rm", "-f", ran)
+
+
+def test_nothing_is_left_after_the_last_workload_and_all_comes_back(user):
+    namespaces = set()
+
+    def nothing():
+        return not user.keepers() and not user.processes() and not still_there(namespaces)
+
+    user.hull("network", "create", "again")
+    run = ["run", "--rm", "--network", "again", "-p", "127.0.0.1:8126:80", "test", "sh", "-c",
+           "ip -4 address show eth0 | grep -o 'inet [0-9.]*'"]
+    first = user.hull(*run).stdout
+    host = inodes_of(os.getpid()) | {os.readlink(f"/proc/{user.host.pid}/ns/mnt"), netns_of(user)}
+    for pid in user.keepers():
+        namespaces |= inodes_of(pid) - host
+    assert len(namespaces) >= 3
+    wait_until(nothing, "the keepers to end")
+    # A new network namespace, in which nothing is left of what the run folder tells.
+    assert first.startswith("inet 172.") and user.hull(*run).stdout.startswith(first[:11])
+    ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+    time.sleep(3)
+    assert user.keepers(), "a workload keeps them"
+    user.hull("rm", "-f", ran)
+    user.hull("network", "rm", "again")
+    wait_until(nothing, "the keepers to end")
+
+
+def inodes_of(pid):
+    return {os.readlink(f"/proc/{pid}/ns/{name}") for name in ("user", "mnt", "net")}
+
+
+def netns_of(instance):
+    return f"net:[{os.stat(f'/run/netns/{instance.netns}').st_ino}]"
+
+
+def still_there(namespaces):
+    """Processes in one of these namespaces."""
+    found = []
+    for entry in os.listdir("/proc"):
+        try:
+            if entry.isdigit() and inodes_of(entry) & namespaces:
+                found.append(entry)
+        except OSError:
+            continue
+    return found
+
+
+def test_a_workload_that_calls_itself_a_monitor_is_not_joined(user):
+    ran = user.hull("run", "-d", "--network", "host", "test", "sh", "-c",
+                    "echo -n hull-monitor > /proc/self/comm; sleep 1000").stdout.strip()
+    monitors = [pid for pid, line in user.processes().items() if "hull-monitor" in line]
+    for pid in [*monitors, *user.keepers()]:
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not user.keepers(), "their end")
+    # The workload is all that is left inside; the command gets namespaces of its own, with the host's files.
+    assert ran in user.hull("ps", "-aq", "--no-trunc").stdout
+    user.hull("rm", "-f", ran)
+
+
+def test_a_client_that_breaks_off_does_not_keep_the_keeper_busy(user):
+    ran = user.hull("run", "-d", "-p", "127.0.0.1:8127:80", "test", "nc", "-l", "-p", "80", "-e", "sleep",
+                    "1000").stdout.strip()
+    wait_until(lambda: "0050" in user.hull("exec", ran, "cat", "/proc/net/tcp", "/proc/net/tcp6").stdout, "the server")
+    code = ("import socket, struct, time\n"
+            "s = socket.create_connection(('127.0.0.1', 8127)); s.shutdown(socket.SHUT_WR); time.sleep(0.2)\n"
+            "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0)); s.close()")
+    user.in_netns(["/usr/bin/python3", "-c", code])
+    outside = [pid for pid, line in user.keepers().items() if "hull-rootless" in line]
+
+    def ticks():
+        return sum(sum(map(int, pathlib.Path("/proc", str(pid), "stat").read_text().split(")")[1].split()[11:13]))
+                   for pid in outside)
+
+    before = ticks()
+    time.sleep(1)
+    assert ticks() - before < 20
+    user.hull("rm", "-f", ran)
+
+
+def test_large_answers_come_whole(user):
+    ran = user.hull("run", "-d", "-p", "127.0.0.1:8128:80", "test", "sh", "-c",
+                    "dd if=/dev/zero of=/data/large bs=1M count=32; exec httpd -f -p 80 -h /data").stdout.strip()
+    size = lambda: user.in_netns(["curl", "-s", "--limit-rate", "100M", "-o", "/dev/null", "-w", "%{size_download}",  # noqa: E731
+                                  "http://127.0.0.1:8128/large"], check=False).stdout
+    wait_until(lambda: size() == str(32 << 20), "the whole file")
+    user.hull("rm", "-f", ran)
+
+
+def test_doctor_tells_everything_that_is_missing():
+    bare = OrdinaryInstance(ranges=False, path="/nowhere")
+    try:
+        done = bare.hull("doctor", check=False)
+        assert done.returncode == 1, done
+        for word in ("/etc/subuid", "/etc/subgid", "usermod --add-subuids", "pasta", "install the package passt"):
+            assert word in done.stdout, done.stdout
+    finally:
+        bare.close()
+
+
+def test_without_user_namespaces_it_says_what_to_do():
+    bare = OrdinaryInstance(namespaces=False)
+    try:
+        for command in ("ps", "doctor"):
+            done = bare.hull(command, check=False)
+            assert done.returncode == 1 and "user.max_user_namespaces" in done.stdout + done.stderr, done
+    finally:
+        bare.close()
+
+
+def test_without_a_range_it_says_what_to_do():
+    bare = OrdinaryInstance(ranges=False)
+    try:
+        done = bare.hull("ps", check=False)
+        assert done.returncode != 0 and "/etc/subuid" in done.stderr and "usermod --add-subuids" in done.stderr
+    finally:
+        bare.close()
