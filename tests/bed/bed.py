@@ -86,9 +86,11 @@ class BedDead(BedError):
 
 class Bed:
     """A running bed. files: path inside -> path outside, bytes or text. modules: loaded before the first command.
-    deaths: why it had to be started anew, each time."""
+    deaths: why it had to be started anew, each time. cpus: with two, which QEMU runs as threads, the processor's state gets
+    lost between an exit of a guest and the host's next instruction (QEMU 7.2): a triple fault of the bed or of the guest
+    after some million exits, or a bed that stands still. With one this was never seen, and it takes no longer."""
 
-    def __init__(self, files=None, modules=(), cpus=2, memory_mib=2048, boot_timeout=120, kernel=None):
+    def __init__(self, files=None, modules=(), cpus=1, memory_mib=2048, boot_timeout=120, kernel=None):
         self.kernel = kernel or cloud_kernel()
         self.cpus, self.memory_mib, self.boot_timeout = cpus, memory_mib, boot_timeout
         self.deaths = []

@@ -2,7 +2,8 @@
 is told at the end of the run, and noted in the results, which scripts/lib/count_tests.py sums up.
 
 QEMU 7.2's emulation of SVM loses the processor's state now and then while interrupts meet exits of guests: seen are a bed
-that stands still, one that ends by a triple fault in kvm_amd right behind VMRUN, and guests that do ("third fault")."""
+that stands still, one that ends by a triple fault in kvm_amd right behind VMRUN, and guests that do ("third fault"); all of
+them with two emulated processors, wherefore a bed has one."""
 
 import pytest
 
