@@ -3,6 +3,9 @@
 //
 //   hull-kernel install [--root DATA] [--modules FOLDER] [--keep-default] [DEB|KERNEL|host]
 //   hull-kernel refresh [--root DATA] NAME
+//   hull-kernel unpack [--root DATA] < KERNEL       prints where the uncompressed kernel is; for hull-vmm
+
+#include <unistd.h>
 
 #include <cstdio>
 #include <string>
@@ -13,6 +16,7 @@
 #include "base/units.h"
 #include "vm/hypervisor.h"
 #include "vm/kernel/install.h"
+#include "vm/kernel/unpack.h"
 
 namespace {
 
@@ -22,7 +26,8 @@ using hull::Result;
 
 constexpr const char* kUsage =
     "usage: hull-kernel install [--root DATA] [--modules FOLDER] [--keep-default] [DEB|KERNEL|host]\n"
-    "       hull-kernel refresh [--root DATA] NAME";
+    "       hull-kernel refresh [--root DATA] NAME\n"
+    "       hull-kernel unpack [--root DATA] < KERNEL";
 
 struct Words {
   std::string verb, root, modules;
@@ -34,7 +39,6 @@ Result<Words> parse(const std::vector<std::string>& words) {
   if (words.empty()) return Error(ErrorKind::kInvalid, kUsage);
   Words out;
   out.verb = words[0];
-  out.root = hull::vm::default_data_root();
   for (size_t i = 1; i < words.size(); ++i) {
     const bool takes_value = words[i] == "--root" || words[i] == "--modules";
     if (takes_value && i + 1 == words.size()) return hull::errorf(ErrorKind::kInvalid, "{} needs a value", words[i]);
@@ -55,10 +59,17 @@ Result<Words> parse(const std::vector<std::string>& words) {
 
 Result<void> run(const std::vector<std::string>& arguments) {
   TRY_ASSIGN(const Words words, parse(arguments));
+  if (words.verb == "unpack" && words.arguments.empty()) {
+    TRY_ASSIGN(const std::string folder, hull::vm::unpacked_kernels_folder(words.root));
+    TRY_ASSIGN(const std::string path, hull::vm::unpack_kernel(STDIN_FILENO, folder));
+    std::printf("%s\n", path.c_str());
+    return {};
+  }
+  const std::string root = words.root.empty() ? hull::vm::default_data_root() : words.root;
   const std::string guest = hull::vm::find_programs().guest;
   if (words.verb == "install" && words.arguments.size() <= 1) {
     hull::vm::InstallRequest request;
-    request.data_root = words.root;
+    request.data_root = root;
     request.source = words.arguments.empty() ? "" : words.arguments[0];
     request.modules = words.modules;
     request.guest = guest;
@@ -71,7 +82,7 @@ Result<void> run(const std::vector<std::string>& arguments) {
     return {};
   }
   if (words.verb == "refresh" && words.arguments.size() == 1) {
-    TRY(hull::vm::refresh_kernel(words.root, words.arguments[0], guest));
+    TRY(hull::vm::refresh_kernel(root, words.arguments[0], guest));
     return {};
   }
   return Error(ErrorKind::kInvalid, kUsage);

@@ -16,8 +16,6 @@ namespace {
 constexpr uint32_t kPhys32Entry = 18;  // XEN_ELFNOTE_PHYS32_ENTRY
 constexpr uint16_t kMostSegments = 64;
 constexpr uint64_t kMostNoteBytes = 64 << 10;
-constexpr uint64_t kBootMagicOffset = 0x202;  // of a bzImage (Linux, Documentation/x86/boot.rst)
-constexpr char kBootMagic[] = {'H', 'd', 'r', 'S'};
 
 uint64_t align4(uint64_t value) { return (value + 3) & ~3ull; }
 
@@ -116,16 +114,6 @@ Result<ElfKernel> read_programs(const File& file) {
   if (!inside) return file.bad("its PVH entry lies outside of what is loaded");
   return kernel;
 }
-
-Error not_elf(const File& file) {
-  char magic[sizeof(kBootMagic)] = {};
-  if (file.load(kBootMagicOffset, &magic) && std::memcmp(magic, kBootMagic, sizeof(magic)) == 0) {
-    return errorf(ErrorKind::kUnsupported,
-                  "kernel {} is a compressed bzImage: 'hull vm kernel install {}' unpacks it once, then it boots",
-                  file.name, file.name);
-  }
-  return file.bad("is no kernel: neither an ELF file (vmlinux) nor a bzImage");
-}
 }  // namespace
 
 uint64_t ElfKernel::end() const {
@@ -138,7 +126,9 @@ Result<ElfKernel> read_elf_kernel(const ReadAt& read_at, uint64_t file_bytes, co
   const File file{read_at, file_bytes, name};
   unsigned char ident[EI_NIDENT] = {};
   if (!file.load(0, &ident)) return file.bad("is shorter than any kernel");
-  if (std::memcmp(ident, ELFMAG, SELFMAG) != 0) return not_elf(file);
+  if (std::memcmp(ident, ELFMAG, SELFMAG) != 0) {
+    return file.bad("is no kernel: neither an ELF file (vmlinux) nor a bzImage");
+  }
   if (ident[EI_DATA] != ELFDATA2LSB) return file.bad("is of another architecture");
   uint16_t machine = 0;
   if (!file.load(offsetof(Elf64_Ehdr, e_machine), &machine)) return file.bad("is cut off");

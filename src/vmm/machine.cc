@@ -9,6 +9,7 @@
 #include "base/error_format.h"
 #include "vmm/acpi.h"
 #include "vmm/boot.h"
+#include "vmm/compressed_kernel.h"
 #include "vmm/cpuid.h"
 #include "vmm/layout.h"
 
@@ -57,6 +58,9 @@ Result<std::unique_ptr<Machine>> Machine::create(const MachineConfig& config, Kv
 
 Result<void> Machine::open_files(const MachineConfig& config) {
   TRY_ASSIGN(kernel_, open_input(config.kernel, "kernel"));
+  if (is_bzimage(kernel_.get())) {
+    TRY_ASSIGN(kernel_, unpack_bzimage(kernel_.get(), config.kernel));
+  }
   if (!config.initramfs.empty()) {
     TRY_ASSIGN(initramfs_, open_input(config.initramfs, "initramfs"));
   }

@@ -12,6 +12,7 @@ from .kernel import cloud_kernel
 BUILD = pathlib.Path(os.environ.get("HULL_BUILD", pathlib.Path(__file__).resolve().parents[2] / "build/release"))
 
 VIRTIOFSD = "/usr/lib/qemu/virtiofsd"
+BZIMAGE = "/guest/vmlinuz"
 
 REPORT = """
 case $(cat /proc/cmdline) in *net=yes*)
@@ -51,7 +52,8 @@ def bed():
                       modules=("virtio_mmio", "virtio_blk", "virtio_rng", "virtio_net", "virtiofs",
                                "vmw_vsock_virtio_transport"))
     files = {"bin/hull-vmm": BUILD / "bin/hull-vmm", "bin/with_tap": BUILD / "tests/with_tap", KERNEL: kernel.vmlinux,
-             INITRAMFS: guest, **with_libraries(VIRTIOFSD)}
+             INITRAMFS: guest, BZIMAGE: kernel.bzimage, **with_libraries(VIRTIOFSD),
+             **with_libraries(BUILD / "bin/hull-kernel"), "bin/hull-kernel": BUILD / "bin/hull-kernel"}
     with Bed(files, modules=("loop", "tun", "fuse")) as running:
         yield running
 
@@ -75,6 +77,19 @@ def test_one_processor_powers_off(bed):
     bed_time = int(bed.run("date +%s")[1])
     assert abs(int(found["time"][0]) - bed_time) < 120
     assert found["virtio"] == ["0x0013:vmw_vsock_virtio_transport:0x0000000f"], "the vsock driver is not up"
+
+
+def test_a_compressed_kernel_is_unpacked_once(bed):
+    kept = []
+    for _ in range(2):
+        code, console, said = run_vmm(bed, machine(kernel=BZIMAGE))
+        assert (code, said) == (0, ""), said + console
+        assert reports(console)["cpus"] == ["1"]
+        kept.append(bed.run("ls -i /var/lib/hull/unpacked-kernels")[1].split())
+    assert len(kept[0]) == 2 and kept[1] == kept[0], "one inode and one name, and the same the second time"
+    bed.run(f"head -c 4000000 {BZIMAGE} > /tmp/cut", check=True)
+    code, console, said = run_vmm(bed, machine(kernel="/tmp/cut"))
+    assert code == 4 and "can't be unpacked: a damaged kernel image" in said, said
 
 
 def test_four_processors(bed):

@@ -82,7 +82,11 @@ Result<std::string> unpack_vmlinux(std::string_view file) {
                                                                     "ELF")) {
     return Error(ErrorKind::kInvalid, "neither a bzImage nor an ELF file (vmlinux)");
   }
-  auto unpacked = decompress(compression, payload, kMostVmlinuxBytes);
+  if (expected > kMostVmlinuxBytes) {
+    return errorf(ErrorKind::kInvalid, "a damaged kernel image: it says that it unpacks to {} bytes", expected);
+  }
+  // What unpacks to more than it says is stopped there, not at what a kernel may have at most.
+  auto unpacked = decompress(compression, payload, expected != 0 ? expected : kMostVmlinuxBytes);
   if (!unpacked.ok()) return std::move(unpacked.error()).context("unpack the kernel");
   if (expected != 0 && unpacked->size() != expected) {
     return errorf(ErrorKind::kInvalid, "a damaged kernel image: it unpacks to {} bytes, and says {}", unpacked->size(),

@@ -100,6 +100,16 @@ TEST(BzImage, DamagedOnesAreErrors) {
   EXPECT_EQ(unpack_vmlinux(old).error().kind(), ErrorKind::kUnsupported);
 }
 
+TEST(BzImage, BombsStopAtTheSizeThatTheyGive) {
+  const std::string zeroes(64 << 20, '\0');
+  const auto bomb = unpack_vmlinux(make_bzimage("6.1", *compress_zstd(zeroes, 1), 1 << 20));
+  ASSERT_FALSE(bomb.ok());
+  EXPECT_THAT(bomb.error().message(), HasSubstr("more than 1048576 bytes"));
+  const auto huge = unpack_vmlinux(make_bzimage("6.1", *compress_zstd(zeroes, 1), 0xffffffff));
+  ASSERT_FALSE(huge.ok());
+  EXPECT_THAT(huge.error().message(), HasSubstr("4294967295 bytes"));
+}
+
 TEST(Decompress, KeepsTheLimitExactly) {
   const std::string text(100000, 'a');
   const std::vector<std::pair<Compression, std::string>> all = {{Compression::kGzip, gzip(text)},

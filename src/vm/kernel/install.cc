@@ -2,21 +2,19 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <array>
 #include <chrono>
 #include <memory>
 
-#include "base/digest.h"
 #include "base/error_format.h"
 #include "base/units.h"
 #include "sys/file.h"
 #include "vm/kernel/bzimage.h"
 #include "vm/kernel/elf.h"
+#include "vm/kernel/hash.h"
 #include "vm/kernel/initramfs.h"
 #include "vm/kernel/module_tree.h"
 #include "vm/kernel/package.h"
@@ -31,13 +29,6 @@ constexpr int kCompressionLevel = 19;
 struct CloseFolder {
   void operator()(DIR* folder) const { ::closedir(folder); }
 };
-
-std::string sha256_of(std::string_view bytes) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> hash{};
-  unsigned size = 0;
-  ::EVP_Digest(bytes.data(), bytes.size(), hash.data(), &size, ::EVP_sha256(), nullptr);
-  return to_hex(hash.data(), size);
-}
 
 /// hull-guest with what tells it apart.
 struct Guest {
@@ -57,7 +48,7 @@ Result<Guest> read_guest(const std::string& path) {
   if (!guest.content.starts_with("\x7f"
                                  "ELF"))
     return errorf(ErrorKind::kCorrupt, "{} is not a program", path);
-  guest.sha256 = sha256_of(guest.content);
+  guest.sha256 = sha256_hex(guest.content);
   guest.mtime_ns = int64_t{info.st_mtim.tv_sec} * 1000000000 + info.st_mtim.tv_nsec;
   return guest;
 }
