@@ -37,6 +37,18 @@ pmem)
   echo "REPORT sum=$(cat /mnt/folder/file | md5sum | cut -d' ' -f1)"
   echo "REPORT cached=$(awk '/^Cached/ {print $2}' /proc/meminfo)"
   umount /mnt;;
+sharedmemory|owndisk)
+  before=$(cut -d ' ' -f1 /proc/uptime)
+  load
+  case $task in
+  sharedmemory) wait_for /dev/pmem0; mount -t erofs -o ro,dax /dev/pmem0 /mnt;;
+  *) wait_for /dev/vda; mount -t erofs -o ro /dev/vda /mnt;;
+  esac
+  echo "REPORT mounted=$before:$(cut -d ' ' -f1 /proc/uptime):$(awk '/^MemFree/ {print $2}' /proc/meminfo)"
+  echo "REPORT sum=$(cat /mnt/folder/file | md5sum | cut -d' ' -f1)"
+  sleep 5
+  echo "REPORT quiet=yes"
+  sleep 600;;
 plug)
   load
   echo "REPORT waits=yes"
@@ -78,15 +90,17 @@ esac
 poweroff -f
 """
 TASKS = {"button": ("button", "evdev"), "pmem": ("virtio_pmem", "nd_pmem", "erofs"), "console": ("virtio_console",),
-         "balloon": ("virtio_balloon",), "plug": ("virtio_blk", "virtio_net")}
+         "balloon": ("virtio_balloon",), "plug": ("virtio_blk", "virtio_net"),
+         "sharedmemory": ("virtio_balloon", "virtio_pmem", "nd_pmem", "erofs"),
+         "owndisk": ("virtio_balloon", "virtio_blk", "erofs")}
 
 
 @pytest.fixture(scope="module")
 def blob(tmp_path_factory):
-    """An EROFS image of 24 MiB, and the checksum of its one file."""
+    """An EROFS image of 64 MiB, and the checksum of its one file."""
     folder = tmp_path_factory.mktemp("blob")
     (folder / "tree/folder").mkdir(parents=True)
-    content = os.urandom(24 << 20)
+    content = os.urandom(64 << 20)
     (folder / "tree/folder/file").write_bytes(content)
     subprocess.run(["mkfs.erofs", folder / "blob", folder / "tree"], check=True, capture_output=True)
     return folder / "blob", subprocess.run(["md5sum"], input=content, capture_output=True, check=True).stdout.decode()[:32]
@@ -144,7 +158,7 @@ def test_persistent_memory_is_mounted_with_dax(bed, blob):
     found = reports(console)
     assert found.get("mounted") == "1", console
     assert found["sum"] == blob[1]
-    # 24 MiB were read, and none of them lies in the guest's page cache besides the initramfs.
+    # 64 MiB were read, and none of them lies in the guest's page cache besides the initramfs.
     guest_files_kib = int(bed.run(f"gunzip -t {INITRAMFS} 2>/dev/null; stat -c %s {INITRAMFS}")[1]) >> 10
     assert int(found["cached"]) < guest_files_kib + (8 << 10), console
 
@@ -194,6 +208,32 @@ def test_disks_and_cards_come_and_go_while_the_guest_runs(bed):
     assert found["card"] == "02:42:0a:09:00:07:1", console
     assert found["gone"] == "0:0:0", console
     assert found["back"] == f"later:{bed.run('md5sum < /tmp/later')[1].split()[0]}:1", console
+
+
+def two_readers(bed, task, **members):
+    """Two machines that have read the whole blob, and given back what they do not use: the proportional memory of both
+    together in KiB, and their reports."""
+    for number in (1, 2):
+        description = machine(command_line=f"quiet task={task}", console_log=f"/tmp/console{number}",
+                              memory_bytes=192 << 20, balloon=True, **members)
+        bed.run(f"rm -f /tmp/console{number}; cat > /tmp/machine{number}.json <<'END'\n{description}\nEND\n"
+                f"(hull-vmm --config /tmp/machine{number}.json >/tmp/said{number} 2>&1 & echo $! > /tmp/pid{number})", check=True)
+    try:
+        until(bed, "[ $(cat /tmp/console1 /tmp/console2 2>/dev/null | grep -c REPORT.quiet=) = 2 ]")
+        pss = bed.run("cat /proc/$(cat /tmp/pid1)/smaps_rollup /proc/$(cat /tmp/pid2)/smaps_rollup | "
+                      "awk '/^Pss:/ {sum += $2} END {print sum}'", check=True)[1]
+        return int(pss), [reports(bed.run(f"cat /tmp/console{number}")[1]) for number in (1, 2)]
+    finally:
+        bed.run("kill -KILL $(cat /tmp/pid1) $(cat /tmp/pid2)")
+
+
+def test_machines_share_what_they_read_from_persistent_memory(bed, blob):
+    shared, of_shared = two_readers(bed, "sharedmemory", pmem=["/blob"])
+    own, of_own = two_readers(bed, "owndisk", disks=[{"extents": ["/blob"], "read_only": True}])
+    assert [found["sum"] for found in of_shared + of_own] == [blob[1]] * 4
+    print(f"two machines that read the same 64 MiB: {shared} KiB from persistent memory, {own} KiB from disks; "
+          f"mounted (begun, ready, KiB free): {[found['mounted'] for found in of_shared + of_own]}")
+    assert shared < own - (16 << 10)
 
 
 RESIDENT = "awk '/^VmRSS/ {print $2}' /proc/$(pidof hull-vmm)/status"
