@@ -8,10 +8,12 @@
 #include "api/server.h"
 #include "api/settings.h"
 #include "base/error_format.h"
+#include "rootless/rootless.h"
 
 namespace {
 
 hull::Result<int> run(const std::vector<std::string>& arguments) {
+  TRY(hull::rootless::settle());
   TRY_ASSIGN(hull::api::ApiSettings api, hull::api::ApiSettings::load());
   TRY_ASSIGN(const std::optional<std::string> text, hull::api::take_arguments(arguments, &api));
   if (text) {
@@ -22,6 +24,7 @@ hull::Result<int> run(const std::vector<std::string>& arguments) {
   ::umask(022);
   hull::api::Server server(std::move(api), std::move(engine));
   TRY(server.open());
+  TRY(hull::rootless::enter());  // the sockets are the host's, workloads and their networks the user's
   TRY(server.serve());
   return 0;
 }

@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "cli/commands.h"
 #include "cli/text.h"
+#include "rootless/rootless.h"
 #include "sys/file.h"
 
 namespace hull::cli {
@@ -39,6 +40,7 @@ bool is_served(std::string_view url) {
 }
 
 Result<int> dashboard_main(Context& context, const Parsed&) {
+  TRY(rootless::settle());  // the address is the host's: not to be asked from inside
   TRY_ASSIGN(const engine::Settings settings, engine::Settings::load());
   auto text = sys::read_file(settings.run_root + "/dashboard", 4096);
   if (!text.ok() && text.error().error_number() == ENOENT) {

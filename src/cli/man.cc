@@ -147,7 +147,8 @@ std::string man_overview() {
       "uidmap), a range for the user in /etc/subuid and /etc/subgid, pasta (package passt) and the right to "
       "make user namespaces; \"hull doctor\" says what is missing and what to do. Published ports are opened "
       "as the user, from net.ipv4.ip_unprivileged_port_start on; programs in containers see the bridge's "
-      "address instead of the client's.\nLimits of memory, processors, processes and disks, pause, stats, SCTP "
+      "address instead of the client's. \"--network host\" is the user's network inside, from which the host's "
+      "loopback can't be reached.\nLimits of memory, processors, processes and disks, pause, stats, SCTP "
       "ports and virtual machines need root and are refused.");
   out += ".SH ENVIRONMENT\n";
   constexpr std::pair<std::string_view, std::string_view> kVariables[] = {

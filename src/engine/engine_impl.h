@@ -31,6 +31,8 @@ class EngineImpl : public Engine {
   /// With a given image store, for tests; Engine::open opens the real one.
   EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> images);
   ~EngineImpl() override = default;
+  /// Asks a new hull-rootless for the published ports that the killed one had.
+  Result<void> publish_again();
 
   const Settings& settings() const override { return settings_; }
   store::ImageStore& images() override { return *images_; }

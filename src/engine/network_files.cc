@@ -5,14 +5,34 @@
 #include <algorithm>
 
 #include "base/error_format.h"
+#include "base/log.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
+#include "engine/state.h"
 #include "net/hostfiles.h"
 #include "net/names.h"
 #include "net/ports.h"
+#include "rootless/rootless.h"
 #include "sys/file.h"
 
 namespace hull::engine {
+
+Result<void> EngineImpl::publish_again() {
+  TRY_ASSIGN(net::NetworkManager* const manager, network());
+  TRY_ASSIGN(const std::vector<net::Endpoint> endpoints, manager->list());
+  for (const net::Endpoint& endpoint : endpoints) {
+    if (endpoint.ports.empty() || !endpoint.gateway) continue;
+    const RunState state = read_state(paths_, endpoint.workload_id);
+    if (state.pid <= 0 || state.start_time == 0) continue;
+    for (const net::PublishedPort& port : endpoint.ports) {
+      auto done = rootless::publish(
+          {port.protocol == net::Protocol::kUdp, port.host_ip.str(), port.host_port, state.pid, state.start_time});
+      if (!done.ok()) log_warning("{}: {}", port.str(), done.error().message());
+    }
+  }
+  return {};
+}
+
 Result<std::vector<net::PortMapping>> port_mappings(const Config& config) {
   std::vector<net::PortMapping> mappings;
   for (const PortRequest& port : config.ports) {

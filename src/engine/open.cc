@@ -1,9 +1,11 @@
 #include <sys/random.h>
 
 #include "base/error_format.h"
+#include "base/log.h"
 #include "engine/engine_impl.h"
 #include "oci/json_reader.h"
 #include "oci/json_writer.h"
+#include "rootless/rootless.h"
 #include "sys/file.h"
 
 namespace hull::engine {
@@ -73,7 +75,11 @@ Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
   paths.run = settings.run_root;
   paths.default_registry = settings.default_registry;
   std::unique_ptr<store::ImageStore> images = store::ImageStore::open_when_needed(paths);
-  return std::unique_ptr<Engine>(std::make_unique<EngineImpl>(std::move(settings), std::move(images)));
+  auto engine = std::make_unique<EngineImpl>(std::move(settings), std::move(images));
+  if (rootless::keeper_was_replaced()) {
+    if (auto done = engine->publish_again(); !done.ok()) log_warning("{}", done.error().message());
+  }
+  return std::unique_ptr<Engine>(std::move(engine));
 }
 
 void EngineImpl::mark(std::string step) {

@@ -204,7 +204,10 @@ Result<std::vector<Check>> EngineImpl::doctor() {
     for (const char* controller : {"cpu", "memory", "pids"}) {
       if (host->find(controller) == nullptr) missing += std::string(missing.empty() ? "" : ", ") + controller;
     }
-    say(missing.empty() ? Verdict::kGood : Verdict::kBad, "control groups", layout_name(host->layout()),
+    say(missing.empty()      ? Verdict::kGood
+        : rootless::inside() ? Verdict::kNote
+                             : Verdict::kBad,
+        "control groups", layout_name(host->layout()),
         missing.empty() ? "" : "no controller for " + missing + ": limits on it can't be set");
   } else {
     say(Verdict::kBad, "control groups", host.error().message(), "mount cgroup2 at /sys/fs/cgroup");
@@ -270,6 +273,7 @@ Result<std::string> EngineImpl::info_json() {
   }
   auto host = isolation::CgroupHost::detect();
   const bool v2 = host.ok() && host->layout() == isolation::CgroupLayout::kUnified;
+  const bool limits = host.ok() && !rootless::inside();
   oci::JsonWriter w;
   w.object([&] {
     w.member("ID", std::string());
@@ -279,22 +283,25 @@ Result<std::string> EngineImpl::info_json() {
     w.member("ContainersStopped", stopped);
     w.member("Images", usage.images);
     w.member("Driver", "overlay2");
-    w.array("DriverStatus", [&] { w.value(std::vector<std::string>{"Layers", "EROFS under overlayfs"}); });
+    w.array("DriverStatus", [&] {
+      w.value(
+          std::vector<std::string>{"Layers", rootless::inside() ? "folders under overlayfs" : "EROFS under overlayfs"});
+    });
     w.object("Plugins", [&] {
       w.member("Volume", std::vector<std::string>{"local"});
       w.member("Network", std::vector<std::string>{"bridge", "host", "none"});
       w.member("Log", std::vector<std::string>{"json-file", "none"});
     });
-    w.member("MemoryLimit", host.ok() && host->find("memory") != nullptr);
-    w.member("SwapLimit", host_has_swap_accounting());
-    w.member("PidsLimit", host.ok() && host->find("pids") != nullptr);
-    w.member("CpuCfsPeriod", host.ok() && host->find("cpu") != nullptr);
-    w.member("CpuCfsQuota", host.ok() && host->find("cpu") != nullptr);
-    w.member("CPUShares", host.ok() && host->find("cpu") != nullptr);
-    w.member("CPUSet", host.ok() && host->find("cpuset") != nullptr);
+    w.member("MemoryLimit", limits && host->find("memory") != nullptr);
+    w.member("SwapLimit", limits && host_has_swap_accounting());
+    w.member("PidsLimit", limits && host->find("pids") != nullptr);
+    w.member("CpuCfsPeriod", limits && host->find("cpu") != nullptr);
+    w.member("CpuCfsQuota", limits && host->find("cpu") != nullptr);
+    w.member("CPUShares", limits && host->find("cpu") != nullptr);
+    w.member("CPUSet", limits && host->find("cpuset") != nullptr);
     w.member("IPv4Forwarding", sys::read_file("/proc/sys/net/ipv4/ip_forward", 16).value_or("0").starts_with('1'));
     w.member("LoggingDriver", "json-file");
-    w.member("CgroupDriver", settings_.cgroup_manager);
+    w.member("CgroupDriver", rootless::inside() ? "none" : settings_.cgroup_manager);
     w.member("CgroupVersion", v2 ? "2" : "1");
     w.member("KernelVersion", name.release);
     w.member("OperatingSystem", os);
@@ -314,6 +321,7 @@ Result<std::string> EngineImpl::info_json() {
     if (isolation::apparmor_enabled()) security.emplace_back("name=apparmor");
     if (isolation::selinux_enabled()) security.emplace_back("name=selinux");
     if (v2) security.emplace_back("name=cgroupns");
+    if (rootless::inside()) security.emplace_back("name=rootless");
     w.member("SecurityOptions", security);
     w.member("Warnings", std::vector<std::string>{});
   });

@@ -295,12 +295,13 @@ Result<void> Outside::start_pasta() {
     const auto text = sys::read_file(pid_file, 64).value_or("");
     return static_cast<pid_t>(parse_int(std::string_view(text).substr(0, text.find('\n')), 1, 1 << 22).value_or(-1));
   };
-  pasta_ = read_pid();
-  if (joined_ != 0 && pasta_ > 0) {
-    const auto name = sys::read_file(fmt::format("/proc/{}/comm", pasta_), 64);
-    // Its name there is that of the program for this processor, passt.avx2.
-    if (name.ok() && (name->starts_with("pasta") || name->starts_with("passt")))
-      return {};  // it outlived the earlier keeper
+  if (const pid_t old = read_pid(); old > 0) {
+    const auto words = sys::read_file(fmt::format("/proc/{}/cmdline", old), 4096);
+    if (words.ok() && words->find(pid_file) != std::string::npos) {  // not another process that got its number
+      pasta_ = old;                                                  // it outlived the earlier keeper
+      if (joined_ != 0) return {};
+      ::kill(old, SIGTERM);  // and the namespaces
+    }
   }
   ::unlink(pid_file.c_str());
   if (const auto lack = lack_of_network()) return lacking(*lack);

@@ -4,11 +4,13 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
 #include "base/units.h"
 #include "rootless/protocol.h"
+#include "sys/process.h"
 
 namespace hull::rootless {
 namespace {
@@ -110,19 +112,32 @@ void PortService::on_lease(uint64_t id) {
   const int error = open_port(id, std::string_view(buffer.data(), static_cast<size_t>(got)));
   const std::string answer = error == 0 ? std::string(kPublished) : std::to_string(error);
   ::send(it->second.connection.get(), answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-  if (error != 0) close_lease(id);
+  if (error != 0) return close_lease(id);
+  if (Lease& lease = leases_[id]; lease.owner) {
+    loop_.forget(lease.connection.get());
+    lease.connection = std::move(lease.owner);
+    if (!loop_.watch(lease.connection.get(), EPOLLIN, [this, id](uint32_t) { close_lease(id); }).ok()) close_lease(id);
+  }
 }
 
 int PortService::open_port(uint64_t id, std::string_view text) {
   Lease& lease = leases_[id];
-  const size_t first = text.find(' '), second = text.rfind(' ');
-  if (first == std::string_view::npos || first == second) return EINVAL;
-  const std::string_view protocol = text.substr(0, first);
-  const auto port = parse_int(text.substr(first + 1, second - first - 1), 1, 65535);
-  if (!port.ok() || (protocol != "tcp" && protocol != "udp")) return EINVAL;
-  lease.udp = protocol == "udp";
-  const auto at = parse_address(text.substr(second + 1), static_cast<uint16_t>(*port));
+  std::array<std::string_view, 5> words;
+  for (std::string_view& word : words) {
+    word = text.substr(0, text.find(' '));
+    text.remove_prefix(std::min(text.size(), word.size() + 1));
+  }
+  const auto port = parse_int(words[1], 1, 65535);
+  const auto owner = parse_int(words[3], 0, 1 << 22), owner_start = parse_int(words[4], 0, INT64_MAX);
+  if (!port.ok() || !owner.ok() || !owner_start.ok() || (words[0] != "tcp" && words[0] != "udp")) return EINVAL;
+  lease.udp = words[0] == "udp";
+  const auto at = parse_address(words[2], static_cast<uint16_t>(*port));
   if (!at.ok()) return EINVAL;
+  if (*owner != 0) {
+    auto process = sys::pidfd_open(static_cast<pid_t>(*owner));
+    if (!process.ok() || !sys::is_alive(static_cast<pid_t>(*owner), static_cast<uint64_t>(*owner_start))) return ESRCH;
+    lease.owner = std::move(*process);
+  }
   const int type = lease.udp ? SOCK_DGRAM : SOCK_STREAM;
   UniqueFd socket(::socket(at->storage.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!socket) return errno;

@@ -51,7 +51,8 @@ class PortService {
     int64_t last_ms = 0;
   };
   struct Lease {
-    UniqueFd connection, port;
+    UniqueFd connection;  ///< or the process whose port it is
+    UniqueFd owner, port;
     bool udp = false;
     Address target;
     std::map<std::string, Flow> flows;  // by the client's address

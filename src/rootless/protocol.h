@@ -1,6 +1,7 @@
 #pragma once
-// Between commands inside and hull-rootless: a seqpacket socket run/rootless.sock. "tcp 8080 0.0.0.0" is answered with
-// kPublished or an errno; the connection is the lease of the port. Internal to this room.
+// Between commands inside and hull-rootless: a seqpacket socket run/rootless.sock. "tcp 8080 0.0.0.0 0 0" is answered
+// with kPublished or an errno; the connection is the lease of the port. With "PID START" instead of zeros that process
+// is. Internal to this room.
 
 #include <sys/un.h>
 

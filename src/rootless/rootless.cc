@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <spawn.h>
 #include <sys/auxv.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -26,6 +27,8 @@ namespace hull::rootless {
 namespace {
 
 constexpr size_t kLongestAnswer = 32;
+/// In the environment, because some commands become another program on the way.
+constexpr const char* kReplacedVariable = "_HULL_ROOTLESS_REPLACED";
 
 const char* variable(const char* name) {
   const char* value = std::getenv(name);
@@ -130,14 +133,14 @@ Result<void> join_namespaces(const Keeper& keeper) {
     return errno_error("enter the namespaces of hull-rootless");
   }
   if (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0) return errno_error("become root of the user namespace");
+  ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // the keeper looks who is inside; a workload has less rights, and can't
   if (known) ignore_result(::chdir(folder.c_str()) == 0 ? Result<void>() : errno_error("chdir"));
   return {};
 }
 
-void set_variables(const Folders& where, uid_t uid) {
+void set_variables(const Folders& where) {
   ::setenv("HULL_ROOT", where.data.c_str(), 1);
   ::setenv("HULL_RUN", where.run.c_str(), 1);
-  ::setenv(sys::kUserVariable, std::to_string(uid).c_str(), 1);
   // The user's own settings, when there are some; else the host's, whose folders the variables above overrule.
   const char* config = variable("XDG_CONFIG_HOME");
   const char* home = variable("HOME");
@@ -184,10 +187,18 @@ Result<Folders> folders() {
   return out;
 }
 
-Result<void> enter() {
+Result<void> settle() {
   if (!needed()) return {};
   TRY_ASSIGN(const Folders where, folders());
   TRY(make_own_folder(where.run));
+  set_variables(where);
+  return {};
+}
+
+Result<void> enter() {
+  if (!needed()) return {};
+  TRY(settle());
+  TRY_ASSIGN(const Folders where, folders());
   const uid_t uid = ::geteuid();
   // Held for the life of this process: a keeper ends only when it gets it alone (keeper.cc).
   TRY_ASSIGN(auto users, sys::FileLock::acquire(where.run + "/rootless.users", false, true));
@@ -196,15 +207,23 @@ Result<void> enter() {
     TRY_ASSIGN(const auto lock, sys::FileLock::acquire(where.run + "/rootless.lock", true, true));
     keeper = read_keeper(where.run);  // another command may have been quicker
     if (!keeper.ok() || !is_whole(*keeper)) {
-      TRY(start_keeper(keeper_program(), where.run, keeper.ok() ? anybody_inside(*keeper) : 0));
+      const pid_t left = keeper.ok() ? anybody_inside(*keeper) : 0;
+      TRY(start_keeper(keeper_program(), where.run, left));
+      if (left != 0) ::setenv(kReplacedVariable, "1", 1);
       keeper = read_keeper(where.run);
     }
   }
   if (!keeper.ok()) return std::move(keeper).error();
   TRY(join_namespaces(*keeper));
   static const sys::FileLock held = std::move(users);
-  set_variables(where, uid);
+  ::setenv(sys::kUserVariable, std::to_string(uid).c_str(), 1);
   return {};
+}
+
+bool keeper_was_replaced() {
+  if (!inside() || variable(kReplacedVariable) == nullptr) return false;
+  ::unsetenv(kReplacedVariable);
+  return true;
 }
 
 Result<UniqueFd> publish(const PortRequest& request) {
@@ -217,7 +236,8 @@ Result<UniqueFd> publish(const PortRequest& request) {
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return errno_error("connect to hull-rootless").as(ErrorKind::kUnavailable);
   }
-  const std::string text = fmt::format("{} {} {}", request.udp ? "udp" : "tcp", request.port, request.address);
+  const std::string text = fmt::format("{} {} {} {} {}", request.udp ? "udp" : "tcp", request.port, request.address,
+                                       request.owner, request.owner_start);
   if (::send(socket.get(), text.data(), text.size(), MSG_NOSIGNAL) < 0) {
     return errno_error("ask hull-rootless").as(ErrorKind::kUnavailable);
   }
@@ -225,7 +245,7 @@ Result<UniqueFd> publish(const PortRequest& request) {
   const ssize_t got = ::recv(socket.get(), answer.data(), answer.size(), 0);
   if (got <= 0) return errorf(ErrorKind::kUnavailable, "hull-rootless does not answer");
   const std::string_view said(answer.data(), static_cast<size_t>(got));
-  if (said == kPublished) return socket;
+  if (said == kPublished) return request.owner != 0 ? UniqueFd() : std::move(socket);
   const auto error = parse_int(said, 1, 4095);
   const int number = error.ok() ? static_cast<int>(*error) : EIO;
   Error failure = Error::from_errno(

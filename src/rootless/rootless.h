@@ -30,21 +30,33 @@ struct Folders {
 /// kPermission when the run folder belongs to somebody else; kInvalid without a home.
 Result<Folders> folders();
 
+/// Puts an ordinary user's folders into the environment (HULL_ROOT, HULL_RUN, HULL_CONFIG) and makes the run folder,
+/// for a program that opens sockets before it enters. Nothing for root, and inside.
+Result<void> settle();
+
 /// Goes inside, for good, when needed(): the namespaces that are there, or new ones that hull-rootless makes. Sets
 /// HULL_ROOT, HULL_RUN and sys::kUserVariable, and HULL_CONFIG when ~/.config/hull/hull.toml is there; the working
 /// folder stays. The process must have one thread. Errors say what to do: user namespaces forbidden, newuidmap missing,
 /// no range in /etc/subuid, pasta missing.
 Result<void> enter();
 
+/// True once in the life of a process, when a killed keeper was replaced on the way in: published ports are to be asked
+/// for again. Costs no system call.
+bool keeper_was_replaced();
+
 /// One published port as the keeper takes it.
 struct PortRequest {
   bool udp = false;
   std::string address;  ///< of the host, "0.0.0.0", "::1"; IPv6 without brackets
   uint16_t port = 0;
+  /// Whose port it is, by pid and start time; 0: the lease is the descriptor.
+  pid_t owner = 0;
+  uint64_t owner_start = 0;
 };
 /// Asks the keeper to listen on a port of the host and to pass what comes to the same port inside. The descriptor keeps
-/// it: when its last copy is closed, the port is closed. Only inside. kConflict: somebody has the port; kPermission: a
-/// port below net.ipv4.ip_unprivileged_port_start; kUnavailable: the keeper is gone.
+/// it: when its last copy is closed, the port is closed. With an owner the descriptor is nothing, and the port is open
+/// until that process ends: for ports that a killed keeper had. Only inside. kConflict: somebody has the port;
+/// kPermission: a port below net.ipv4.ip_unprivileged_port_start; kUnavailable: the keeper is gone.
 Result<UniqueFd> publish(const PortRequest& request);
 
 /// What an ordinary user lacks here, with the next step; nothing when all is there. For `hull doctor`.

@@ -15,7 +15,7 @@ from support.ordinary_user import UID, OrdinaryInstance
 
 @pytest.fixture(scope="module")
 def user():
-    made = OrdinaryInstance()
+    made = OrdinaryInstance('[registry."192.0.2.20:5000"]\ninsecure = true\n')
     try:
         folder = made.folder / "image"
         folder.mkdir()
@@ -117,7 +117,9 @@ def test_doctor(user):
 
 
 def test_killed_keepers_are_replaced_and_workloads_stay(user):
-    ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+    ran = user.hull("run", "-d", "-p", "127.0.0.1:8129:80", "test", "httpd", "-f", "-p", "80", "-h",
+                    "/data").stdout.strip()
+    ask = ["curl", "-s", "-m", "10", "http://127.0.0.1:8129/seed"]
     before = user.keepers()
     for pid, line in before.items():
         if "hull-rootless" in line:
@@ -125,7 +127,55 @@ def test_killed_keepers_are_replaced_and_workloads_stay(user):
     wait_until(lambda: not any("hull-rootless" in line for line in user.keepers().values()), "their end")
     assert user.hull("exec", ran, "echo", "still here").stdout == "still here\n"
     assert set(user.keepers()) != set(before)
+    assert user.in_netns(ask).stdout == "from the image\n", "its port is open again"
     user.hull("rm", "-f", ran)
+    wait_until(lambda: user.in_netns(ask, check=False).returncode == 7, "the port to close")
+
+
+def test_pull_and_push(user):
+    """Through pasta: the registry is on another address of the host, since its own is copied."""
+    user.in_netns(["ip", "address", "add", "192.0.2.20/24", "dev", "out0"])
+    folder = user.folder / "registry"
+    folder.mkdir()
+    config = folder / "config.yml"
+    config.write_text(f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}}}}}\nhttp: {{addr: '192.0.2.20:5000'}}\n")
+    server = subprocess.Popen(["nsenter", f"--net=/run/netns/{user.netns}", "docker-registry", "serve", str(config)],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: ":5000" in user.in_netns(["ss", "-ltn"]).stdout, "the registry")
+        user.hull("tag", "test", "192.0.2.20:5000/test:pushed")
+        user.hull("push", "192.0.2.20:5000/test:pushed")
+        user.hull("rmi", "192.0.2.20:5000/test:pushed")
+        user.hull("pull", "192.0.2.20:5000/test:pushed")
+        assert user.hull("run", "--rm", "192.0.2.20:5000/test:pushed", "cat", "/data/seed").stdout == "from the image\n"
+        user.hull("rmi", "192.0.2.20:5000/test:pushed")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def test_hulld_of_an_ordinary_user(user):
+    """Its sockets are the host's, its workloads the user's; the user's commands see the same."""
+    server = user.start("--dashboard", "tcp://127.0.0.1:8130", program="hulld")
+    try:
+        socket = user.run_folder / "docker.sock"
+        wait_until(socket.exists, "its socket")
+        docker = {"DOCKER_HOST": f"unix://{socket}"}
+        assert os.stat(socket).st_uid == UID
+        done = subprocess.run([*user.command()[:-1], "docker", "run", "-d", "--name", "by-docker", "-p",
+                               "127.0.0.1:8131:80", "test", "httpd", "-f", "-p", "80", "-h", "/data"],
+                              env={**user.environment, **docker}, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "by-docker" in user.hull("ps", "--format", "{{.Names}}").stdout
+        assert user.in_netns(["curl", "-s", "-m", "10", "http://127.0.0.1:8131/seed"]).stdout == "from the image\n"
+        page = user.in_netns(["curl", "-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}",
+                              "http://127.0.0.1:8130/"]).stdout
+        assert page in ("200", "401"), page
+        assert "http://127.0.0.1:8130" in user.hull("dashboard").stdout
+    finally:
+        server.terminate()
+        server.wait(10)
+        user.hull("rm", "-f", "by-docker", check=False)
 
 
 def test_nothing_is_left_after_the_last_workload_and_all_comes_back(user):
