@@ -4,8 +4,10 @@
 #include <cstring>
 
 #include "api/json.h"
+#include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
+#include "engine/mount_lines.h"
 
 namespace hull::api {
 namespace {
@@ -53,13 +55,18 @@ void write_one(JsonWriter& w, const engine::WorkloadSummary& one, engine::Engine
       });
     });
     w.array("Mounts", [&] {
-      for (const std::string& mount : one.mounts) {
-        const bool bind = mount.starts_with('/');
+      for (const std::string& line : one.mounts) {
+        const engine::MountLine mount = engine::read_mount_line(line);
+        const bool bind = mount.source.starts_with('/');
         w.object([&] {
           w.member("Type", bind ? "bind" : "volume");
-          if (!bind) w.member("Name", mount);
-          w.member("Source", bind ? mount : std::string());
-          w.member("Destination", "");
+          if (!bind) w.member("Name", mount.source);
+          w.member("Source", bind ? mount.source : std::string());
+          w.member("Destination", mount.target);
+          if (!bind) w.member("Driver", "local");
+          w.member("Mode", mount.read_only ? "ro" : "");
+          w.member("RW", !mount.read_only);
+          w.member("Propagation", bind ? "rprivate" : "");
         });
       }
     });
@@ -83,6 +90,13 @@ void write_cpu(JsonWriter& w, std::string_view name, const ContainerStats& s) {
   });
 }
 
+void write_direction(JsonWriter& w, std::string_view prefix, const engine::LinkStats::Direction& counted) {
+  for (const auto& [name, value] : {std::pair("bytes", counted.bytes), std::pair("packets", counted.packets),
+                                    std::pair("errors", counted.errors), std::pair("dropped", counted.dropped)}) {
+    w.member(fmt::format("{}_{}", prefix, name), value);
+  }
+}
+
 constexpr std::string_view kNoTime = "0001-01-01T00:00:00Z";
 
 std::string time_text(engine::TimePoint when) {
@@ -100,7 +114,7 @@ std::string list_document(const std::vector<engine::WorkloadSummary>& workloads,
 }
 
 std::string stats_document(const ContainerStats& now, engine::TimePoint read, const ContainerStats& before,
-                           engine::TimePoint read_before) {
+                           engine::TimePoint read_before, const std::vector<engine::LinkStats>& links) {
   JsonWriter w;
   w.object([&] {
     w.member("name", "/" + now.name);
@@ -139,18 +153,14 @@ std::string stats_document(const ContainerStats& now, engine::TimePoint read, co
         w.member("total_inactive_file", 0);
       });
     });
-    if (now.net_rx != 0 || now.net_tx != 0) {
+    if (!links.empty()) {
       w.object("networks", [&] {
-        w.object("eth0", [&] {
-          w.member("rx_bytes", now.net_rx);
-          w.member("rx_packets", 0);
-          w.member("rx_errors", 0);
-          w.member("rx_dropped", 0);
-          w.member("tx_bytes", now.net_tx);
-          w.member("tx_packets", 0);
-          w.member("tx_errors", 0);
-          w.member("tx_dropped", 0);
-        });
+        for (const engine::LinkStats& link : links) {
+          w.object(link.name, [&] {
+            write_direction(w, "rx", link.received);
+            write_direction(w, "tx", link.sent);
+          });
+        }
       });
     }
   });

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "engine/engine.h"
+#include "engine/links.h"
 
 namespace hull::api {
 
@@ -15,7 +16,8 @@ std::string list_document(const std::vector<engine::WorkloadSummary>& workloads,
 
 /// Docker's statistics; `before` is what precpu_stats shows (all zero the first time).
 std::string stats_document(const engine::ContainerStats& now, engine::TimePoint read,
-                           const engine::ContainerStats& before, engine::TimePoint read_before);
+                           const engine::ContainerStats& before, engine::TimePoint read_before,
+                           const std::vector<engine::LinkStats>& links);
 
 /// An inspect document whose environment variables have names and no values.
 Result<std::string> without_secrets(std::string_view inspect);

@@ -6,6 +6,7 @@
 #include "api/images_program.h"
 #include "api/json.h"
 #include "api/routes.h"
+#include "api/shared_sizes.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
@@ -107,6 +108,11 @@ Result<void> list(Request& request, Response& response) {
     }
   }
   TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(request.query_flag("all")));
+  std::map<std::string, uint64_t> shared;
+  const bool tells_shared = request.query_flag("shared-size");
+  if (tells_shared) {
+    TRY_ASSIGN(shared, shared_sizes(engine->images()));
+  }
   JsonWriter w;
   w.array([&] {
     for (const store::ImageSummary& image : images) {
@@ -134,7 +140,7 @@ Result<void> list(Request& request, Response& response) {
                                     : std::vector<std::string>{"<none>@<none>"});
         w.member("Created", seconds_of(image.created));
         w.member("Size", image.size);
-        w.member("SharedSize", -1);
+        w.member("SharedSize", tells_shared ? static_cast<int64_t>(shared[image.id.str()]) : int64_t{-1});
         if (!request.at_least(44)) w.member("VirtualSize", image.size);
         w.member("Labels", labels);
         w.member("Containers", request.at_least(51) || request.query_flag("manifests") ? image.containers : -1);

@@ -150,6 +150,13 @@ Result<void> logs(Request& request, Response& response) {
   return response.write(gathered);
 }
 
+/// The interfaces of a workload that runs in a network of its own.
+std::vector<engine::LinkStats> links_of(Engine& engine, std::string_view id) {
+  const auto now = engine.summary(id);
+  if (!now.ok() || now->pid == 0 || now->network == "host") return {};
+  return engine::read_links(now->pid, now->isolation == engine::Isolation::kVm ? "eth0" : "");
+}
+
 /// One document a second, or one.
 Result<void> stats(Request& request, Response& response) {
   const bool stream = request.query_flag("stream", true);
@@ -182,12 +189,12 @@ Result<void> stats(Request& request, Response& response) {
     response.watch_client();
     // Two readings make a share of the processor.
     if (!one_shot && runs) TRY(next());
-    response.json(200, stats_document(current, read, before, read_before));
+    response.json(200, stats_document(current, read, before, read_before, links_of(*engine, workload.id)));
     return {};
   }
   TRY(response.start_stream(200, "application/json"));
   for (;;) {
-    TRY(response.write(stats_document(current, read, before, read_before) + "\n"));
+    TRY(response.write(stats_document(current, read, before, read_before, links_of(*engine, workload.id)) + "\n"));
     if (auto more = next(); !more.ok()) {
       // It was removed meanwhile: that is the end of the stream.
       if (more.error().kind() == ErrorKind::kNotFound) return {};

@@ -6,6 +6,7 @@
 #include "api/json.h"
 #include "api/metrics.h"
 #include "api/routes.h"
+#include "api/shared_sizes.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
@@ -108,6 +109,10 @@ Result<void> disk_usage(Request& request, Response& response) {
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(const engine::DiskUsage usage, engine->disk_usage());
   TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(true));
+  std::map<std::string, uint64_t> shared;
+  if (wanted("image")) {
+    TRY_ASSIGN(shared, shared_sizes(engine->images()));
+  }
   engine::ListFilter all;
   all.all = true;
   TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine->list(all));
@@ -131,7 +136,7 @@ Result<void> disk_usage(Request& request, Response& response) {
             w.member("RepoDigests", one.digests);
             w.member("Created", seconds_of(one.created));
             w.member("Size", one.size);
-            w.member("SharedSize", 0);
+            w.member("SharedSize", shared[one.id.str()]);
             w.member("Containers", one.containers);
           });
         }

@@ -4,6 +4,7 @@
 //   hull-kernel install [--root DATA] [--modules FOLDER] [--keep-default] [DEB|KERNEL|host]
 //   hull-kernel refresh [--root DATA] NAME
 //   hull-kernel unpack [--root DATA] < KERNEL       prints where the uncompressed kernel is; for hull-vmm
+//   hull-kernel decompress        what it reads, as nobody: archives that clients of the engine send
 
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 #include "base/units.h"
 #include "vm/hypervisor.h"
 #include "vm/kernel/install.h"
+#include "vm/kernel/plain_stream.h"
 #include "vm/kernel/unpack.h"
 
 namespace {
@@ -80,6 +82,9 @@ Result<void> run(const std::vector<std::string>& arguments) {
     TRY_ASSIGN(const hull::vm::GuestKernel kernel, hull::vm::install_kernel(request));
     std::printf("%s\n", kernel.name.c_str());
     return {};
+  }
+  if (words.verb == "decompress" && words.arguments.empty()) {
+    return hull::vm::decompress_stream(STDIN_FILENO, STDOUT_FILENO);
   }
   if (words.verb == "refresh" && words.arguments.size() == 1) {
     TRY(hull::vm::refresh_kernel(root, words.arguments[0], guest));

@@ -8,6 +8,7 @@
 #include "cli/format.h"
 #include "cli/table.h"
 #include "cli/text.h"
+#include "engine/mount_lines.h"
 
 namespace hull::cli {
 namespace {
@@ -71,7 +72,8 @@ Value ps_row(const engine::WorkloadSummary& one, bool truncate, const std::strin
   row.set("Label", to_value(one.labels));
   std::vector<std::string> mounts;
   int64_t volumes = 0;
-  for (const std::string& mount : one.mounts) {
+  for (const std::string& line : one.mounts) {
+    const std::string mount = engine::read_mount_line(line).source;
     mounts.push_back(truncate ? ellipsis(mount, 15) : mount);
     volumes += mount.starts_with('/') ? 0 : 1;
   }

@@ -6,6 +6,7 @@
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
 #include "engine/image_view.h"
+#include "engine/plain_source.h"
 #include "engine/vm_files.h"
 #include "engine/workload_files.h"
 #include "runtime/user_lookup.h"
@@ -166,8 +167,10 @@ Result<void> EngineImpl::archive_get(std::string_view ref, std::string_view path
 }
 
 Result<void> EngineImpl::archive_put(std::string_view ref, std::string_view path, const PutOptions& options,
-                                     const ByteGiver& source) {
+                                     const ByteGiver& sent) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
+  PlainSource plain(sent, settings_.libexec + "/hull-kernel");
+  const ByteGiver source = [&plain](char* buffer, size_t size) { return plain.read(buffer, size); };
   TRY_ASSIGN(const bool guest, through_guest(paths_, row));
   if (guest) {
     TRY(vm_archive_put(*this, row.id, path, options, source));

@@ -10,6 +10,7 @@
 #include "engine/host.h"
 #include "engine/log_config.h"
 #include "engine/merge.h"
+#include "engine/mount_lines.h"
 #include "engine/process.h"
 #include "engine/validate.h"
 #include "sys/file.h"
@@ -35,7 +36,7 @@ std::string mount_list(const Config& config) {
   for (const MountRequest& mount : config.mounts) {
     if (mount.type == MountRequest::Type::kTmpfs) continue;
     if (!text.empty()) text += '\n';
-    text += mount.source;
+    text += mount_line({mount.source, mount.target, mount.read_only});
   }
   return text;
 }

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 
@@ -190,6 +192,26 @@ Result<Place> place_of(const Paths& paths, std::string_view exec_id, std::string
   return out;
 }
 
+constexpr int kAwaitStartMs = 10'000;
+
+/// A client resizes as soon as it has the exec's stream, which may be before the exec runs: Docker waits so long.
+Result<Engine::ExecState> await_exec(Engine& engine, Engine::ExecState state, const std::string& folder) {
+  const UniqueFd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!changes || ::inotify_add_watch(changes.get(), folder.c_str(), IN_MOVED_TO) < 0) return state;
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::milliseconds(kAwaitStartMs);
+  for (;;) {
+    TRY_ASSIGN(state, engine.exec_inspect(state.id));
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - Clock::now()).count();
+    if (state.running || state.exit_code || left <= 0) return state;
+    pollfd watched = {changes.get(), POLLIN, 0};
+    if (::poll(&watched, 1, static_cast<int>(left)) < 0 && errno != EINTR) return errno_error("wait for the exec");
+    char ignored[4096];
+    while (::read(changes.get(), ignored, sizeof ignored) > 0) {
+    }
+  }
+}
+
 }  // namespace
 
 Result<std::string> EngineImpl::exec_create(std::string_view ref, const ExecConfig& config) {
@@ -329,7 +351,10 @@ void EngineImpl::exec_keep(std::string_view exec_id, const ExecStart& how, Uniqu
 }
 
 Result<void> EngineImpl::exec_resize(std::string_view exec_id, oci::Box size) {
-  TRY_ASSIGN(const ExecState state, exec_inspect(exec_id));
+  TRY_ASSIGN(ExecState state, exec_inspect(exec_id));
+  if (!state.running && !state.exit_code) {
+    TRY_ASSIGN(state, await_exec(*this, state, paths_.run_of(state.workload) + "/execs"));
+  }
   if (!state.running) return errorf(ErrorKind::kConflict, "exec {} is not running", exec_id);
   if (!state.config.tty) return {};
   TRY_ASSIGN(const UniqueFd dir, sys::open(paths_.run_of(state.workload) + "/execs", O_PATH | O_DIRECTORY));

@@ -214,11 +214,12 @@ Result<WorkloadDetails> EngineImpl::inspect(std::string_view ref) {
   if (c.has_health_check()) health = read_health_record(paths_, row.id, is_live(state.status));
   std::vector<net::Endpoint> endpoints;
   std::map<std::string, std::string> network_ids;
-  const std::vector<NetworkAttachment> wanted = attachments(c);
   if (running && has_own_networks(c.network)) {
     TRY_ASSIGN(net::NetworkManager* const manager, network());
     TRY_ASSIGN(endpoints, manager->find(row.id));
   }
+  const bool on_none = row.network.empty() && endpoints.empty();  // disconnected from all
+  const std::vector<NetworkAttachment> wanted = on_none ? std::vector<NetworkAttachment>() : attachments(c);
   for (const NetworkAttachment& one : wanted) {
     if (one.network == net::kDefaultNetwork) {
       network_ids[one.network] = net::default_network_id(one.network);

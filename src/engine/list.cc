@@ -6,6 +6,7 @@
 #include "engine/filter.h"
 #include "engine/health.h"
 #include "engine/host.h"
+#include "engine/mount_lines.h"
 #include "engine/process.h"
 
 namespace hull::engine {
@@ -191,7 +192,10 @@ Result<std::vector<WorkloadSummary>> EngineImpl::list(const ListFilter& filter) 
         !all_values(f, "label", [&](const std::string& v) { return has_label(one.labels, v); }) ||
         !any_value(f, "volume",
                    [&](const std::string& v) {
-                     return std::find(one.mounts.begin(), one.mounts.end(), v) != one.mounts.end();
+                     return std::any_of(one.mounts.begin(), one.mounts.end(), [&](const std::string& line) {
+                       const MountLine mount = read_mount_line(line);
+                       return mount.source == v || mount.target == v;
+                     });
                    }) ||
         !any_value(f, "publish", [&](const std::string& v) {
           return std::any_of(one.ports.begin(), one.ports.end(), [&](const PublishedPort& p) {

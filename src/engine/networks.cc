@@ -267,11 +267,16 @@ Result<void> EngineImpl::network_connect(std::string_view network_ref, std::stri
   }
   const RunState state = read_state(paths_, row.id);
   const bool running = state.status == Status::kRunning || state.status == Status::kPaused;
-  std::vector<NetworkAttachment> all = attachments(config);
+  // Disconnected from all: joins what it is connected to now, and that alone.
+  TRY_ASSIGN(const std::vector<net::Endpoint> endpoints, manager->find(row.id));
+  const bool on_none = row.network.empty() && (!running || endpoints.empty());
+  if (on_none) config.network = n.name;
+  std::vector<NetworkAttachment> all = on_none ? std::vector<NetworkAttachment>() : attachments(config);
   const auto is_it = [&](const NetworkAttachment& one) { return one.network == n.name; };
   // For one that runs its endpoints count: of an earlier connect or disconnect that was killed one half may be done.
   TRY_ASSIGN(const bool joined, running ? is_attached(row.id, n.id) : Result<bool>(false));
-  if (joined || (!running && std::any_of(all.begin(), all.end(), is_it))) {
+  // One that is attached and not on record was left so by a connect that was killed: it is done anew.
+  if ((joined || !running) && std::any_of(all.begin(), all.end(), is_it)) {
     return errorf(ErrorKind::kConflict, "endpoint with name {} already exists in network {}", row.name, n.name);
   }
   std::erase_if(all, is_it);
@@ -326,7 +331,8 @@ Result<void> EngineImpl::network_disconnect(std::string_view network_ref, std::s
   config.ip.clear();
   config.ip6.clear();
   config.network_aliases.clear();
-  return names->set_networks(row.id, to_json(config), joined_networks(config));
+  // Without any it is told apart from one whose only network is its mode's.
+  return names->set_networks(row.id, to_json(config), config.networks.empty() ? "" : joined_networks(config));
 }
 
 Result<std::vector<std::string>> EngineImpl::network_prune(const std::multimap<std::string, std::string>& filters) {

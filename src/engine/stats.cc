@@ -6,6 +6,7 @@
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
+#include "engine/links.h"
 #include "oci/json_reader.h"
 #include "sys/file.h"
 
@@ -53,26 +54,31 @@ void read_system(ContainerStats* out) {
   }
 }
 
-/// `only`: count this interface alone; "" counts all but the loopback.
-void read_network(int pid, std::string_view only, ContainerStats* out) {
+}  // namespace
+
+std::vector<LinkStats> read_links(int pid, std::string_view only) {
+  std::vector<LinkStats> links;
   const auto text = sys::read_file(fmt::format("/proc/{}/net/dev", pid), 1 << 20);
-  if (!text.ok()) return;
+  if (!text.ok()) return links;
   std::string_view rest = *text;
   while (!rest.empty()) {
     const size_t end = std::min(rest.find('\n'), rest.size());
     const std::string_view line = rest.substr(0, end);
     rest.remove_prefix(std::min(end + 1, rest.size()));
     const size_t colon = line.find(':');
-    if (colon == std::string_view::npos || line.substr(0, colon).find("lo") != std::string_view::npos) continue;
-    if (!only.empty() && words_of(line.substr(0, colon)) != std::vector{only}) continue;
+    if (colon == std::string_view::npos) continue;
+    const auto name = words_of(line.substr(0, colon));
+    if (name.size() != 1 || name[0] == "lo" || (!only.empty() && name[0] != only)) continue;
     const auto words = words_of(line.substr(colon + 1));
-    if (words.size() < 9) continue;
-    out->net_rx += number_of(words[0]);
-    out->net_tx += number_of(words[8]);
+    if (words.size() < 12) continue;
+    const auto direction = [&](size_t at) {
+      return LinkStats::Direction{number_of(words[at]), number_of(words[at + 1]), number_of(words[at + 2]),
+                                  number_of(words[at + 3])};
+    };
+    links.push_back({std::string(name[0]), direction(0), direction(8)});
   }
+  return links;
 }
-
-}  // namespace
 
 Result<ContainerStats> EngineImpl::stats(std::string_view ref) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
@@ -148,8 +154,12 @@ Result<ContainerStats> EngineImpl::stats(std::string_view ref) {
   const uint64_t host = host_memory();
   if (out.memory_limit == 0 || out.memory_limit > host) out.memory_limit = host;
   read_system(&out);
-  // A machine's network namespace has a bridge and a tap beside the interface that leads outside.
-  if (row.network != "host") read_network(state.pid, row.isolation == Isolation::kVm ? "eth0" : "", &out);
+  if (row.network != "host") {
+    for (const LinkStats& link : read_links(state.pid, row.isolation == Isolation::kVm ? "eth0" : "")) {
+      out.net_rx += link.received.bytes;
+      out.net_tx += link.sent.bytes;
+    }
+  }
   return out;
 }
 

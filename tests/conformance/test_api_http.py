@@ -1,10 +1,15 @@
 """The Engine API by hand: versions, errors, streams, hijacked connections, and clients that do not behave."""
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import os
 import pathlib
 import socket
 import subprocess
+import tarfile
 import time
 
 import pytest
@@ -75,7 +80,7 @@ def waiting(daemon):
 
 
 def test_versions(daemon):
-    for prefix in ("", "/v1.24", "/v1.43", "/v1.50"):
+    for prefix in ("", "/v1.24", "/v1.43", "/v1.51"):
         answer = daemon.get(prefix + "/version")
         assert answer.status == 200 and answer.json()["MinAPIVersion"] == "1.24"
     newest = daemon.get("/_ping").headers["Api-Version"]
@@ -192,8 +197,10 @@ def test_processes_that_wait_for_connections(daemon, make):
     ids = [entry["Id"] for entry in daemon.get("/containers/json?all=1").json()]
     assert one in ids
     wait_until(lambda: first - waiting(daemon), "the one that made a container has ended")
-    for pid in wait_until(three, "three wait"):
+    killed = wait_until(three, "three wait")
+    for pid in killed:
         os.kill(pid, 9)
+    wait_until(lambda: not killed & waiting(daemon), "they are gone")
     assert daemon.get(f"/containers/{one}/json").status == 200
     # A data folder that is put in another's place is the one that counts.
     wait_until(three, "three wait")
@@ -385,3 +392,69 @@ def test_python_docker(daemon):
         assert client.containers.list(all=True) == []
     finally:
         client.close()
+
+
+def an_archive(name, content):
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["none", "gzip", "bzip2", "xz", "zstd"])
+def test_archives_may_be_compressed(daemon, make, compression):
+    """As Docker takes them; large enough that both pipes fill."""
+    one = make("cat", "/tmp/file")
+    content = os.urandom(3 << 20)
+    compress = {"none": bytes, "gzip": gzip.compress, "bzip2": bz2.compress, "xz": lambda data: lzma.compress(data, preset=0),
+                "zstd": lambda data: subprocess.run(["zstd", "-c"], input=data, capture_output=True, check=True).stdout}[compression]
+    data = compress(an_archive("file", content))
+    answer = daemon.request("PUT", f"/containers/{one}/archive?path=/tmp", data)
+    assert answer.status == 200, answer.text
+    got = daemon.get(f"/containers/{one}/archive?path=/tmp/file")
+    with tarfile.open(fileobj=io.BytesIO(got.body)) as archive:
+        assert archive.extractfile("file").read() == content
+    if compression != "none":
+        broken = daemon.request("PUT", f"/containers/{one}/archive?path=/tmp", data[: len(data) // 2])
+        assert broken.status == 400, broken.text
+        garbage = daemon.request("PUT", f"/containers/{one}/archive?path=/tmp", data[:6] + b"\xff" * 4096)
+        assert garbage.status in (400, 501), garbage.text
+    assert not [line for line in daemon.instance.processes().values() if "decompress" in line]
+
+
+def test_list_and_statistics_tell_more(daemon, make):
+    """Where mounts are, packets of each interface, what images share."""
+    one = make("sleep", "1000", host={"NetworkMode": "bridge", "Binds": ["named:/a", "/tmp:/b:ro"]})
+    start(daemon, one)
+    [row] = daemon.get("/containers/json?filters=" + json.dumps({"id": [one]}).replace(" ", "")).json()
+    assert sorted((mount["Type"], mount.get("Name"), mount["Destination"], mount["RW"]) for mount in row["Mounts"]) == [
+        ("bind", None, "/b", False), ("volume", "named", "/a", True)]
+    for value in ("named", "/a", "/tmp", "/b"):
+        assert [found["Id"] for found in daemon.get(f'/containers/json?filters={{"volume":["{value}"]}}').json()] == [one]
+    wait_until(lambda: daemon.get(f"/containers/{one}/stats?stream=0&one-shot=1").json()["networks"]["eth0"]["tx_packets"] > 0,
+               "packets are counted")
+    images = {image["Id"]: image["SharedSize"] for image in daemon.get("/images/json?shared-size=1").json()}
+    made = daemon.post(f"/commit?container={one}&repo=grown")
+    assert made.status == 201, made.text
+    try:
+        shared = {image["Id"]: image["SharedSize"] for image in daemon.get("/images/json?shared-size=1").json()}
+        [base] = images
+        assert images[base] == 0 and shared[base] > 0 and shared[made.json()["Id"]] == shared[base]
+        assert {image["Id"]: image["SharedSize"] for image in daemon.get("/system/df").json()["Images"]} == shared
+        assert {image["SharedSize"] for image in daemon.get("/images/json").json()} == {-1}
+    finally:
+        daemon.request("DELETE", "/images/grown")
+
+
+def test_resize_waits_for_an_exec_to_begin(daemon, make):
+    one = make("sleep", "1000")
+    start(daemon, one)
+    made = daemon.post(f"/containers/{one}/exec", {"Cmd": ["sleep", "1000"], "Tty": True, "AttachStdout": True}).json()["Id"]
+    connection = api.Connection(daemon.socket)
+    connection.request("POST", f"/exec/{made}/resize?h=30&w=100")
+    stream, _ = upgrade(daemon, f"/exec/{made}/start", b'{"Tty":true}')
+    assert connection.getresponse().status == 200
+    stream.close()
+    connection.close()

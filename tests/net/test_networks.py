@@ -236,6 +236,22 @@ def test_what_a_kill_leaves_is_mended(hull, network, run):
     hull.hull("system", "check", "--repair")
 
 
+def test_after_the_last_network_comes_only_the_next(hull, network):
+    """docker-compose disconnects what it created and connects it again with names: that is one network, not two."""
+    network("only")
+    hull.hull("create", "--name", "moved", "--network", "only", "test", "sleep", "1000")
+    hull.hull("network", "disconnect", "only", "moved")
+    assert networks_of(hull, "moved") == {}
+    hull.hull("network", "connect", "--alias", "other", "only", "moved")
+    hull.hull("start", "moved")
+    try:
+        assert list(networks_of(hull, "moved")) == ["only"]
+        links = hull.hull("exec", "moved", "ls", "/sys/class/net").stdout.split()
+        assert sorted(links) == ["eth0", "lo"]
+    finally:
+        hull.hull("rm", "-f", "moved")
+
+
 def test_a_killed_connect_or_disconnect_is_taken_up(hull, network, run):
     """Killed at many points, the next command of either kind gets on with what is there."""
     network("base", "--subnet", "10.69.0.0/24")
