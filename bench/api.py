@@ -39,8 +39,11 @@ class Hulld:
         self.process.wait()
 
     def processes(self):
-        """hulld and the processes of its connections; monitors are no part of it."""
-        return [self.process.pid, *(pid for pid in children_of(self.process.pid) if name_of(pid) == "hulld-conn")]
+        """hulld, the processes of its connections and those that wait for one; monitors are no part of it."""
+        return [self.process.pid, *(pid for pid in children_of(self.process.pid) if name_of(pid).startswith("hulld-"))]
+
+    def waiting(self):
+        return sum(name_of(pid) == "hulld-idle" for pid in children_of(self.process.pid))
 
 
 def children_of(pid):
@@ -180,6 +183,7 @@ def api(setting):
     docker.docker("load", "-i", setting.archive())
     hulld = Hulld(setting)
     run_folder = setting.folder / "hull/run"
+    wait_until(lambda: hulld.waiting() >= 3, "hulld's processes wait")
     at_rest = {"hulld": f"{mib(proportional_kib(hulld.processes()))} (goal: at most 15)",
                "dockerd and its containerd": mib(proportional_kib(daemons_of(docker)))}
 

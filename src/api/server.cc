@@ -31,6 +31,8 @@ constexpr int kFirstInherited = 3;                 // sd_listen_fds(3)
 constexpr uid_t kRemote = static_cast<uid_t>(-1);  // who comes over TCP
 /// Processes that wait for connections. One run of the docker command has three.
 constexpr size_t kSpares = 3;
+/// So many of those that have served may wait again: clients that come with a connection for each request.
+constexpr size_t kMostSpares = 6;
 /// New ones are made when no client has come for so long: their making should not cost the client that runs.
 constexpr int kQuietMs = 15;
 
@@ -226,7 +228,7 @@ void Server::reap() {
 
 /// Processes that have become free.
 void Server::collect() {
-  for (const pid_t pid : spares_.collect(kSpares)) {
+  for (const pid_t pid : spares_.collect(kMostSpares)) {
     const auto found = processes_.find(pid);
     if (found == processes_.end()) continue;
     release(found->second);
