@@ -3,6 +3,11 @@
 
     with Bed({"bin/hull-vmm": path}) as bed:
         code, output = bed.run("hull-vmm --config /machine.json", timeout=120)
+
+With a HostFolder it has this machine's programs, the source tree and the build too, each at its place:
+
+    with HostFolder([SOURCE, BUILD]) as host, Bed(host=host) as bed:
+        bed.run(f"/usr/bin/python3 -m pytest {SOURCE}/tests/privileged/test_parity.py", timeout=600)
 """
 
 import base64
@@ -13,6 +18,7 @@ import pathlib
 import re
 import select
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -29,7 +35,7 @@ COMMAND_LINE = ("console=ttyS0 quiet tsc=reliable no_timer_check i8042.noaux i80
 
 # Commands come one a line on the second port: number, MD5 sum, base64. A busy machine loses bytes of a serial line now and
 # then: what came is told ("HULL got") or asked for again, and no number is executed twice. The answer to each is
-# "HULL <exit code> <base64>". Meanwhile the console is told every two seconds that the bed lives.
+# "HULL <exit code> <base64>". Meanwhile the console is told every two seconds that the bed lives, by a program in memory.
 INIT = """#!/bin/busybox sh
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/ TERM=dumb
 /bin/busybox --install -s /bin
@@ -42,12 +48,32 @@ mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /run/beat && cp /bin/busybox /run/beat/
+(cd /run/beat && exec ./busybox sh -c 'while echo HULL beats && ./busybox sleep 2; do :; done' > /dev/ttyS0) &
 ip link set lo up
 for module in $(cat /modules/order); do insmod /modules/$module.ko || echo "insmod $module failed"; done
+if [ -e /host ]; then exec sh /host; fi
+exec sh /commands
+"""
+
+# This machine's folders with a layer in memory on them as the root; what is mounted moves there.
+HOST = """mkdir -p /lower /above /new
+mount -t virtiofs host-folder /lower -o ro && mount -t tmpfs above /above && mkdir /above/upper /above/work || exit 1
+mount -t overlay -o lowerdir=/lower,upperdir=/above/upper,workdir=/above/work overlay /new || exit 1
+cd /new
+mkdir -p bin sbin lib lib64 proc sys dev tmp run root var/lib var/tmp mnt host
+for name in bin sbin lib lib64; do rmdir $name && ln -s usr/$name $name; done
+ln -s ../run var/run
+for place in proc sys dev tmp run; do mount --move /$place /new/$place; done
+cp /commands /new/host/
+for path in $(cat /files); do mkdir -p /new/$(dirname $path); cp /$path /new/$path; done
+exec switch_root /new /bin/sh /host/commands
+"""
+
+COMMANDS = """export PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin HOME=/root TERM=dumb
 stty -F /dev/ttyS1 raw -echo
 exec 3<>/dev/ttyS1
 echo "HULL ready" >&3
-while :; do echo "HULL beats" > /dev/ttyS0; sleep 2; done &
 last=
 while read -r number sum line <&3; do
   [ -n "$number" ] || continue
@@ -72,7 +98,7 @@ def with_libraries(program):
     return {str(path): path.resolve() for path in (program, *paths)}
 
 
-SIGN_OF_LIFE_S = 45  # a bed that is silent for so long has died, however busy the machine is
+SIGN_OF_LIFE_S = 60  # a bed that is silent for so long has died, however busy the machine is
 
 
 class BedError(Exception):
@@ -90,8 +116,10 @@ class Bed:
     lost between an exit of a guest and the host's next instruction (QEMU 7.2): a triple fault of the bed or of the guest
     after some million exits, or a bed that stands still. With one this was never seen, and it takes no longer."""
 
-    def __init__(self, files=None, modules=(), cpus=1, memory_mib=2048, boot_timeout=120, kernel=None):
+    def __init__(self, files=None, modules=(), cpus=1, memory_mib=2048, boot_timeout=120, kernel=None,
+                 host=None):
         self.kernel = kernel or cloud_kernel()
+        self.host = host
         self.cpus, self.memory_mib, self.boot_timeout = cpus, memory_mib, boot_timeout
         self.deaths = []
         self.process = None
@@ -122,11 +150,15 @@ class Bed:
         self.buffer = b""
         self.heard, self.console_seen = time.monotonic(), 0
         self.console.unlink(missing_ok=True)
+        if self.host:
+            self.host.start()
         self.process = subprocess.Popen(
             ["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", str(self.cpus),
-             "-m", str(self.memory_mib), "-display", "none", "-nodefaults", "-no-reboot", "-no-user-config",
-             "-kernel", self.kernel.vmlinux, "-initrd", self.folder / "initramfs", "-append", COMMAND_LINE,
-             "-serial", f"file:{self.console}", "-serial", "stdio"],
+             "-m", str(self.memory_mib), *(self.host.arguments(self.memory_mib) if self.host else ()), "-display", "none",
+             "-nodefaults", "-no-reboot", "-no-user-config", "-kernel", self.kernel.vmlinux,
+             "-initrd", self.folder / "initramfs", "-append", COMMAND_LINE,
+             "-serial", f"file:{self.console}", "-serial", "stdio",
+             "-monitor", f"unix:{self.folder}/monitor,server,nowait"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(self.folder / "qemu.log", "w"))
         os.set_blocking(self.process.stdout.fileno(), False)
         line = self.read_line(self.boot_timeout, silence=self.boot_timeout)
@@ -140,6 +172,11 @@ class Bed:
             archive.folder(folder)
         archive.file("bin/busybox", BUSYBOX)
         archive.file("init", INIT, 0o755)
+        archive.file("commands", COMMANDS)
+        if self.host:
+            archive.file("host", HOST)
+            archive.file("files", "".join(f"{path}\n" for path in files))
+            modules = ("virtio_pci", "virtiofs", "overlay", *modules)
         order = self.kernel.with_dependencies((*KVM_MODULES, *modules))
         archive.file("modules/order", "\n".join(order) + "\n")
         for name in order:
@@ -163,7 +200,8 @@ class Bed:
             if size != self.console_seen:
                 self.heard, self.console_seen = now, size
             if now - self.heard > silence:
-                raise BedDead(f"no sign of life for {silence} s; the console's last lines:\n{self.last_lines()}")
+                raise BedDead(f"no sign of life for {silence} s: {self.processor()}; the console's last lines:\n"
+                              f"{self.last_lines()}")
             if now >= deadline:
                 raise BedDead(f"no answer within {timeout:.0f} s; the console's last lines:\n{self.last_lines()}")
             if select.select([self.process.stdout], [], [], min(1, deadline - now))[0]:
@@ -212,6 +250,21 @@ class Bed:
             else:
                 return fields
 
+    def processor(self):
+        """Where the emulated processor is, thrice within a second: whether it spins or waits."""
+        seen = []
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(1)
+            monitor.connect(str(self.folder / "monitor"))
+            for _ in range(3):
+                monitor.sendall(b"info registers -a\n")
+                said = b""
+                with contextlib.suppress(TimeoutError):
+                    while data := monitor.recv(1 << 16):
+                        said += data
+                seen += re.findall(r"RIP=\w+ RFL=\w+|HLT=\d", said.decode(errors="replace"))
+        return " ".join(seen) or "its emulator is silent too"
+
     def silent(self):
         return self.process.poll() is not None or time.monotonic() - self.heard > SIGN_OF_LIFE_S
 
@@ -222,7 +275,7 @@ class Bed:
         except BrokenPipeError:
             raise BedDead(f"the bed ended; the console's last lines:\n{self.last_lines()}") from None
 
-    def last_lines(self, count=30):
+    def last_lines(self, count=60):
         if not self.console.exists():
             return ""
         lines = [line for line in self.console.read_text(errors="replace").splitlines() if line.strip() != "HULL beats"]

@@ -7,7 +7,7 @@ import tempfile
 
 from .instance import BIN, remove_tree
 from .runtime import Runtime
-from .vm import DEB
+from .vm import install_kernel
 
 MEMORY = 96 << 20
 
@@ -17,8 +17,7 @@ class DataRoot:
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="hull-t-kernel-", dir="/tmp"))
-        subprocess.run([str(BIN / "hull-kernel"), "install", "--root", str(self.folder), str(DEB)], check=True,
-                       capture_output=True, timeout=300)
+        install_kernel(self.folder)
         self.environment = {**os.environ, "HULL_ROOT": str(self.folder)}
 
     def close(self):
