@@ -422,9 +422,11 @@ Result<void> Outside::serve() {
   TRY(ports.start());
   wait_for_last(loop);
   auto ran = loop.run();
+  ignore_result(sys::pidfd_signal(inside_fd_.get(), SIGKILL));
+  // Ended too early, by a signal or with the inside one: the next keeper finds the workloads by the record, and pasta.
+  if (!alone_ && !may_end()) return ran;
   ::unlink((run_ + "/rootless").c_str());
   ::unlink((run_ + "/rootless.sock").c_str());
-  ignore_result(sys::pidfd_signal(inside_fd_.get(), SIGKILL));
   if (pasta_ > 0) ::kill(pasta_, SIGTERM);
   return ran;
 }

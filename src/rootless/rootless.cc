@@ -121,6 +121,28 @@ std::string keeper_program() {
   return ::access(beside.c_str(), X_OK) == 0 ? beside : folder + "/../libexec/hull/hull-rootless";
 }
 
+Result<void> replace_keeper(const std::string& run, const Keeper& old) {
+  constexpr int kAttempts = 5;
+  for (int attempt = 1;; ++attempt) {
+    const pid_t left = anybody_inside(old);
+    auto started = start_keeper(keeper_program(), run, left);
+    if (started.ok() && left != 0) ::setenv(kReplacedVariable, "1", 1);
+    // Who was left may have ended meanwhile: the old inside process does when the outside one was killed.
+    if (started.ok() || left == 0 || attempt == kAttempts) return started;
+  }
+}
+
+/// The one that is there, or a new one.
+Result<Keeper> whole_keeper(const std::string& run) {
+  auto keeper = read_keeper(run);
+  if (keeper.ok() && is_whole(*keeper)) return keeper;
+  TRY_ASSIGN(const auto lock, sys::FileLock::acquire(run + "/rootless.lock", true, true));
+  keeper = read_keeper(run);  // another command may have been quicker
+  if (keeper.ok() && is_whole(*keeper)) return keeper;
+  TRY(replace_keeper(run, keeper.ok() ? *keeper : Keeper()));
+  return read_keeper(run);
+}
+
 Result<void> join_namespaces(const Keeper& keeper) {
   TRY_ASSIGN(const UniqueFd process, sys::pidfd_open(keeper.inside_pid));
   if (!sys::is_alive(keeper.inside_pid, keeper.inside_start)) {
@@ -202,19 +224,14 @@ Result<void> enter() {
   const uid_t uid = ::geteuid();
   // Held for the life of this process: a keeper ends only when it gets it alone (keeper.cc).
   TRY_ASSIGN(auto users, sys::FileLock::acquire(where.run + "/rootless.users", false, true));
-  auto keeper = read_keeper(where.run);
-  if (!keeper.ok() || !is_whole(*keeper)) {
-    TRY_ASSIGN(const auto lock, sys::FileLock::acquire(where.run + "/rootless.lock", true, true));
-    keeper = read_keeper(where.run);  // another command may have been quicker
-    if (!keeper.ok() || !is_whole(*keeper)) {
-      const pid_t left = keeper.ok() ? anybody_inside(*keeper) : 0;
-      TRY(start_keeper(keeper_program(), where.run, left));
-      if (left != 0) ::setenv(kReplacedVariable, "1", 1);
-      keeper = read_keeper(where.run);
-    }
+  constexpr int kAttempts = 5;
+  for (int attempt = 1;; ++attempt) {
+    TRY_ASSIGN(const Keeper keeper, whole_keeper(where.run));
+    auto joined = join_namespaces(keeper);
+    if (joined.ok()) break;
+    // Killed just now: it is replaced like one that was killed before.
+    if (is_whole(keeper) || attempt == kAttempts) return joined;
   }
-  if (!keeper.ok()) return std::move(keeper).error();
-  TRY(join_namespaces(*keeper));
   static const sys::FileLock held = std::move(users);
   ::setenv(sys::kUserVariable, std::to_string(uid).c_str(), 1);
   return {};

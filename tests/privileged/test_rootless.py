@@ -132,6 +132,27 @@ def test_killed_keepers_are_replaced_and_workloads_stay(user):
     wait_until(lambda: user.in_netns(ask, check=False).returncode == 7, "the port to close")
 
 
+@pytest.mark.parametrize("which", ["inside", "outside"])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("workload", [True, False])
+def test_half_a_keeper_is_replaced_too(user, which, number, workload):
+    ran = user.hull("run", "-d", "--name", "lonely", "test", "sleep", "1000").stdout.strip()
+    if not workload:
+        user.hull("rm", "-f", ran)
+    names = {pid: pathlib.Path("/proc", str(pid), "comm").read_text().strip() for pid in user.keepers()}
+    wanted = {"inside": "hull-rootless-i", "outside": "hull-rootless"}[which]
+    victim, = [pid for pid, name in names.items() if name == wanted]
+    os.kill(victim, number)
+    for _ in range(3):
+        assert user.hull("ps", "-q").stdout.split() == ([ran[:12]] if workload else [])
+    if workload:
+        assert user.hull("exec", ran, "echo", "still here").stdout == "still here\n"
+        user.hull("rm", "-f", ran)
+    assert user.hull("run", "--rm", "test", "echo", "goes on").stdout == "goes on\n"
+    whole = lambda: sorted(line.split()[0].rsplit("/")[-1] for line in user.keepers().values())  # noqa: E731
+    wait_until(lambda: whole() == ["hull-rootless", "hull-rootless", "pasta"], "the old ones to end")
+
+
 def test_pull_and_push(user):
     """Through pasta: the registry is on another address of the host, since its own is copied."""
     user.in_netns(["ip", "address", "add", "192.0.2.20/24", "dev", "out0"])
