@@ -1,6 +1,7 @@
 #include "engine/monitor_client.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include <cstring>
 
 #include "base/error_format.h"
+#include "engine/monitor/restart.h"
 #include "engine/process.h"
 #include "sys/file.h"
 
@@ -147,6 +149,37 @@ Result<Attachment> request_attachment(int control, bool output, bool input, bool
   attachment.control.reset(::fcntl(control, F_DUPFD_CLOEXEC, 3));
   if (!attachment.control) return errno_error("duplicate the control connection");
   return attachment;
+}
+
+Result<void> tell(int control, MessageType type) {
+  Message message;
+  message.type = type;
+  return send_message(control, message);
+}
+
+namespace {
+
+monitor::RestartRule::When restart_rule(const RestartPolicy& policy) {
+  using When = monitor::RestartRule::When;
+  if (!policy.restarts()) return When::kNever;
+  return policy.name == "on-failure" ? When::kOnFailure : When::kAlways;
+}
+
+}  // namespace
+
+Result<bool> change_restart_rule(int control, const RestartPolicy& policy) {
+  constexpr int kPatienceMs = 5000;
+  Message message;
+  message.type = MessageType::kRestartRule;
+  message.a = static_cast<int32_t>(restart_rule(policy));
+  message.b = policy.maximum_retries;
+  TRY(send_message(control, message));
+  for (pollfd wait = {control, POLLIN, 0}; ::poll(&wait, 1, kPatienceMs) > 0;) {
+    TRY_ASSIGN(const std::optional<Message> answer, receive_message(control));
+    if (!answer || answer->type == MessageType::kUnknown) return false;
+    if (answer->type == MessageType::kRestartRule) return true;
+  }
+  return false;
 }
 
 Result<std::optional<ExitRecord>> await_exit(int control) {

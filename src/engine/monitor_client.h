@@ -31,11 +31,16 @@ Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& reques
 Result<UniqueFd> connect_monitor(const Paths& paths, std::string_view id);
 
 Result<void> send_message(int control, const monitor::Message& message, const std::vector<int>& fds = {});
+/// Sends a message that is nothing but its type.
+Result<void> tell(int control, monitor::MessageType type);
 /// Waits for the next message; nothing at the end of the connection.
 Result<std::optional<monitor::Message>> receive_message(int control);
 
 /// Makes the pipes of an attachment and sends the monitor its ends. `control` is used, not kept.
 Result<Attachment> request_attachment(int control, bool output, bool input, bool tty, bool primary);
+
+/// Gives a running monitor another restart policy. False: it is of an earlier version, or does not answer.
+Result<bool> change_restart_rule(int control, const RestartPolicy& policy);
 
 /// Waits until the workload has ended: the record, or nothing when the monitor went away without a word.
 Result<std::optional<ExitRecord>> await_exit(int control);

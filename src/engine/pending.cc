@@ -16,12 +16,6 @@ namespace {
 using monitor::Message;
 using monitor::MessageType;
 
-Result<void> tell(int control, MessageType type) {
-  Message message;
-  message.type = type;
-  return send_message(control, message);
-}
-
 bool runs(const RunState& state) { return state.status == Status::kRunning || state.status == Status::kPaused; }
 
 /// A monitor is there and its run has not ended: the workload runs or is about to.

@@ -21,12 +21,6 @@ constexpr int kDefaultStopTimeout = 10;
 /// What a machine may take to write its disk back after its workload was killed, before it is killed itself.
 constexpr int kGuestEndMs = 15'000;
 
-Result<void> tell(int control, MessageType type) {
-  Message message;
-  message.type = type;
-  return send_message(control, message);
-}
-
 }  // namespace
 
 Result<void> EngineImpl::kill(std::string_view ref, std::string_view signal_text) {

@@ -2,6 +2,7 @@
 #include "base/error_format.h"
 #include "engine/engine_impl.h"
 #include "engine/host.h"
+#include "engine/monitor_client.h"
 #include "engine/validate.h"
 
 namespace hull::engine {
@@ -122,7 +123,12 @@ Result<std::vector<std::string>> EngineImpl::update(std::string_view ref, const 
   }
   TRY(names->set_config(row.id, to_json(config)));
   if (running && request.restart) {
-    warnings.emplace_back("The restart policy of a running container changes with its next start.");
+    const auto control = connect_monitor(paths_, row.id);
+    const auto changed = control.ok() ? change_restart_rule(control->get(), config.restart) : Result<bool>(false);
+    if (!changed.ok() || !*changed) {
+      warnings.emplace_back(
+          "The monitor of the container does not take the restart policy: it counts from the next start.");
+    }
   }
   emit_workload(row, "update");
   return warnings;

@@ -50,7 +50,6 @@ class OverlayTest : public ::testing::TestWithParam<LowerFolders> {
 };
 
 TEST_P(OverlayTest, ManyLayersInTheirOrder) {
-  const std::string before = read_file("/proc/self/mountinfo", 1 << 20).value_or("");
   auto made = make_overlay("overlay", layers(128), writable(), 0, GetParam());
   ASSERT_TRUE(made.ok()) << made.error().message();
   EXPECT_EQ(content(*made, "top"), "0");
@@ -58,7 +57,9 @@ TEST_P(OverlayTest, ManyLayersInTheirOrder) {
   const UniqueFd written(::openat(made->get(), "written", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
   EXPECT_TRUE(written);
   EXPECT_TRUE(exists(folder_ + "/upper,folder/written"));
-  EXPECT_EQ(read_file("/proc/self/mountinfo", 1 << 20).value_or(""), before) << "nothing is mounted on the host";
+  const std::string mounts = read_file("/proc/self/mountinfo", 1 << 20).value_or("");
+  EXPECT_NE(mounts.find(" / / "), std::string::npos) << "the list of mounts can be read";
+  EXPECT_EQ(mounts.find(folder_), std::string::npos) << "nothing of it is mounted on the host";
 }
 
 TEST_P(OverlayTest, AttributesFlagsAndOddNames) {

@@ -60,6 +60,21 @@ def test_always_restarts_with_growing_pauses(hull, background):
     assert after["State"]["ExitCode"] in (3, 137)  # the program's own, or it was met while it ran
 
 
+def test_update_changes_the_policy_of_a_running_container(hull, background):
+    """From when `update` has ended, also when the program ends at once."""
+    command = ("sh", "-c", "while [ ! -e /tmp/end ]; do sleep 0.05; done; exit 4")
+    kept = background(command=command)
+    assert hull.hull("update", "--restart", "on-failure:2", kept).stderr == ""
+    hull.hull("exec", kept, "touch", "/tmp/end")
+    wait_until(lambda: document(hull, kept)["RestartCount"] == 2 and state(hull, kept)["Status"] == "exited", "its end", 30)
+    left = background("--restart", "always", command=command)
+    hull.hull("update", "--restart", "no", left)
+    hull.hull("exec", left, "touch", "/tmp/end")
+    assert hull.hull("wait", left).stdout.strip() == "4"
+    time.sleep(1)
+    assert state(hull, left)["Status"] == "exited" and document(hull, left)["RestartCount"] == 0
+
+
 def test_restarting_is_shown(hull, background):
     identifier = background("--restart", "always", "--name", "looper", command=("sh", "-c", "exit 7"))
     wait_until(lambda: document(hull, identifier)["RestartCount"] >= 5, "five restarts", 30)

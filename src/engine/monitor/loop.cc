@@ -72,6 +72,7 @@ void Loop::change(int fd, uint32_t events, uint64_t tag) {
 
 int Loop::set_up(const Options& options, int control, const Stdio& stdio, pid_t init) {
   options_ = &options;
+  restart_ = options.restart;
   init_ = init;
   init_fd_ = static_cast<int>(::syscall(SYS_pidfd_open, init, 0));
   if (init_fd_ < 0) return errno;
@@ -209,16 +210,21 @@ void Loop::accept_client() {
   ::close(fd);  // full: the client sees the end of the connection
 }
 
-/// Before the first byte is taken, and before the exit is told: everyone whom the starter let in gets all of it. What
-/// they ask for was sent before the program could run, so it is in the sockets.
-void Loop::settle() {
-  if (settled_) return;
-  settled_ = true;
+/// What clients have said so far, those too whom nobody has let in yet.
+void Loop::hear_clients() {
   pollfd listening = {kListenFd, POLLIN, 0};
   for (int i = 0; i < kMaxClients && ::poll(&listening, 1, 0) > 0; ++i) accept_client();
   for (int i = 1; i < kMaxClients; ++i) {
     if (clients_[i].control >= 0) read_control(i);
   }
+}
+
+/// Before the first byte is taken, and before the exit is told: everyone whom the starter let in gets all of it. What
+/// they ask for was sent before the program could run, so it is in the sockets.
+void Loop::settle() {
+  if (settled_) return;
+  settled_ = true;
+  hear_clients();
 }
 
 void Loop::read_control(int index) {
@@ -263,6 +269,11 @@ void Loop::read_control(int index) {
         break;
       case MessageType::kCleaned:
         cleaned_ = true;
+        break;
+      case MessageType::kRestartRule:
+        restart_.when = static_cast<RestartRule::When>(message.a);
+        restart_.most = message.b;
+        send(client.control, message);
         break;
       default: {
         Message unknown;
@@ -499,10 +510,10 @@ void Loop::tell_health() const {
 void Loop::plan_restart() {
   const bool ordered = ::faccessat(kRunFd, "restart-now", F_OK, AT_SYMLINK_NOFOLLOW) == 0;
   if (!started_ || aborted_ || options_->cleanup_program == nullptr || stopped_by_user()) return;
-  if (!ordered && !starts_again(options_->restart, exit_message_.a)) return;
-  delay_ms_ = next_delay_ms(options_->restart, exit_message_.time_ns - started_ns_);
+  if (!ordered && !starts_again(restart_, exit_message_.a)) return;
+  delay_ms_ = next_delay_ms(restart_, exit_message_.time_ns - started_ns_);
   Text<100> text;
-  text.add_number(started_ns_).add(" ").add_number(options_->restart.count + 1).add(" ").add_number(delay_ms_);
+  text.add_number(started_ns_).add(" ").add_number(restart_.count + 1).add(" ").add_number(delay_ms_);
   text.add("\n");
   restarting_ = write_file("restart", "restart.tmp", text.c_str(), text.size());
   if (restarting_) exit_message_.flags |= kExitedRestarts;
@@ -510,6 +521,7 @@ void Loop::plan_restart() {
 
 void Loop::record_exit(int status) {
   settle();
+  hear_clients();  // an update of the restart policy counts from when its command has ended
   exited_ = true;
   exit_message_.type = MessageType::kExited;
   exit_message_.time_ns = now_ns();

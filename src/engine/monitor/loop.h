@@ -38,6 +38,7 @@ class Loop {
   void change(int fd, uint32_t events, uint64_t tag);
   void handle(uint64_t tag, uint32_t events);
   void accept_client();
+  void hear_clients();
   void settle();
   void read_control(int index);
   void attach(int index, const Message& message, const int fds[3], int count);
@@ -73,6 +74,7 @@ class Loop {
   bool aborted_ = false;
   bool restarting_ = false;
   bool back_off_over_ = false;
+  RestartRule restart_;
   int64_t delay_ms_ = 0;
   int back_off_timer_ = -1;
   int64_t started_ns_ = 0;

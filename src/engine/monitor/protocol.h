@@ -24,6 +24,7 @@ enum class MessageType : uint32_t {
   kAbort,        // the start failed: kill what there is and go
   kOwnsCleanup,  // this client cleans up after the exit; it sends kCleaned or closes
   kCleaned,
+  kRestartRule,  // a: RestartRule::When, b: the most restarts in a row; answered with the same message
   // from the monitor
   kCreated = 100,  // a: host pid of the first process
   kFailed,         // text: what the runtime said
