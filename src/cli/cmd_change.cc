@@ -38,7 +38,7 @@ constexpr Flag kUpdateFlags[] = {
      .metavar = "POLICY",
      .help = "When it is started again: no, always, unless-stopped, on-failure[:TIMES]",
      .complete = Complete::kWords,
-     .words = "no always unless-stopped on-failure"},
+     .words = "no always unless-stopped on-failure on-failure:"},
 };
 constexpr std::span<const Flag> kUpdateTables[] = {kUpdateFlags};
 

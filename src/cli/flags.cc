@@ -59,7 +59,8 @@ Result<void> check_value(const Flag& flag, std::string_view shown, std::string_v
     std::string_view rest = flag.words;
     while (!rest.empty()) {
       const size_t end = std::min(rest.find(' '), rest.size());
-      if (rest.substr(0, end) == value) return {};
+      const std::string_view word = rest.substr(0, end);
+      if (word == value || (word.ends_with(':') && value.starts_with(word))) return {};
       rest.remove_prefix(std::min(end + 1, rest.size()));
     }
     return invalid(fmt::format("expected one of {}", flag.words));

@@ -91,7 +91,7 @@ struct Flag {
   bool repeatable = false;  // may be given several times; otherwise the last one counts
   bool hidden = false;      // an old spelling: parsed, not shown
   Complete complete = Complete::kNothing;
-  std::string_view words;     // choices, separated by blanks, for completion and help
+  std::string_view words;     // choices, separated by blanks, for completion and help; "a:" takes more after it
   std::string_view fallback;  // the default, as help shows it
   RunSetter set = nullptr;
 };

@@ -23,7 +23,7 @@ constexpr Flag kFlags[] = {
      .metavar = "WHEN",
      .help = "Pull",
      .complete = Complete::kWords,
-     .words = "always never"},
+     .words = "always never sometimes:"},
     {.name = "hidden", .help = "", .hidden = true},
 };
 constexpr std::span<const Flag> kTables[] = {kFlags};
@@ -125,6 +125,8 @@ TEST(Flags, ValuesAreCheckedByKind) {
   EXPECT_THAT(problem({"-n", "x"}), HasSubstr("\"x\" for \"-n, --last\" flag: expected a whole number"));
   EXPECT_THAT(problem({"--wait", "5"}), HasSubstr("expected a duration"));
   EXPECT_THAT(problem({"--pull", "often"}), HasSubstr("expected one of always never"));
+  EXPECT_EQ(problem({"--pull", "sometimes:3"}), "none");
+  EXPECT_THAT(problem({"--pull", "sometimes"}), HasSubstr("expected one of"));
   EXPECT_EQ(parse({"-n", "-1"})->number("last"), -1);
   EXPECT_EQ(parse({})->number("last"), std::nullopt);
   EXPECT_THAT(problem({std::string_view("--env=a\0b", 9)}), HasSubstr("NUL"));
