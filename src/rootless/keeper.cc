@@ -370,7 +370,8 @@ pid_t Outside::somebody_inside() const {
   while (const dirent* entry = ::readdir(proc.get())) {
     const auto pid = static_cast<pid_t>(parse_int(entry->d_name, 1, 1 << 22).value_or(0));
     if (pid == 0 || pid == inside_ || pid == pasta_) continue;
-    if (namespace_inode(pid, "user") == user_namespace_) return pid;
+    // One that has ended and that nobody has waited for still has a user namespace, but no other.
+    if (namespace_inode(pid, "user") == user_namespace_ && namespace_inode(pid, "mnt") != 0) return pid;
   }
   return 0;
 }

@@ -276,6 +276,23 @@ def test_a_client_that_breaks_off_does_not_keep_the_keeper_busy(user):
     user.hull("rm", "-f", ran)
 
 
+def test_processes_that_nobody_waits_for_do_not_keep_the_keeper_busy(user):
+    ran = user.hull("run", "-d", "test", "sh", "-c", "(sleep 0.1 &) ; exec sleep 1000").stdout.strip()
+    outside, = [pid for pid in user.keepers() if pathlib.Path("/proc", str(pid), "comm").read_text() == "hull-rootless\n"]
+    monitors = [pid for pid, line in user.processes().items() if "hull-monitor" in line]
+    time.sleep(0.5)
+    for pid in monitors:
+        os.kill(pid, signal.SIGKILL)  # the next to be watched is found among the rest
+
+    def ticks():
+        return sum(map(int, pathlib.Path("/proc", str(outside), "stat").read_text().split(")")[1].split()[11:13]))
+
+    before = ticks()
+    time.sleep(1)
+    assert ticks() - before < 20
+    user.hull("rm", "-f", ran)
+
+
 def test_large_answers_come_whole(user):
     ran = user.hull("run", "-d", "-p", "127.0.0.1:8128:80", "test", "sh", "-c",
                     "dd if=/dev/zero of=/data/large bs=1M count=32; exec httpd -f -p 80 -h /data").stdout.strip()
