@@ -1,5 +1,6 @@
 """Docker's own command lines against hulld: the newest `docker` in PATH, and Debian's docker.io (20.10)."""
 
+import concurrent.futures
 import json
 import signal
 import subprocess
@@ -38,6 +39,15 @@ def test_run(run):
     done = run("run", "--rm", *NONE, "busybox", "sh", "-c", "echo out; echo err >&2; exit 5", check=False)
     assert (done.returncode, done.stdout, done.stderr) == (5, "out\n", "err\n")
     assert run("ps", "-aq").stdout == ""
+
+
+def test_no_output_is_lost_when_many_run(run):
+    """The command that starts a container may be gone before its monitor has let in those who wait for the output."""
+    def output(_):
+        return run("run", "--rm", *NONE, "busybox", "echo", "out").stdout
+
+    with concurrent.futures.ThreadPoolExecutor(6) as clients:
+        assert list(clients.map(output, range(120))) == ["out\n"] * 120
 
 
 def test_run_passes_input(run):

@@ -214,7 +214,7 @@ void Loop::accept_client() {
 void Loop::hear_clients() {
   pollfd listening = {kListenFd, POLLIN, 0};
   for (int i = 0; i < kMaxClients && ::poll(&listening, 1, 0) > 0; ++i) accept_client();
-  for (int i = 1; i < kMaxClients; ++i) {
+  for (int i = 0; i < kMaxClients; ++i) {
     if (clients_[i].control >= 0) read_control(i);
   }
 }
