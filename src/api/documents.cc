@@ -14,65 +14,6 @@ namespace {
 
 using engine::ContainerStats;
 
-int64_t seconds_of(engine::TimePoint when) {
-  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
-}
-
-void write_one(JsonWriter& w, const engine::WorkloadSummary& one, engine::Engine* sizes) {
-  w.object([&] {
-    w.member("Id", one.id);
-    w.member("Names", std::vector<std::string>{"/" + one.name});
-    w.member("Image", one.image);
-    w.member("ImageID", one.image_id.str());
-    w.member("Command", one.command);
-    w.member("Created", seconds_of(one.created));
-    w.array("Ports", [&] {
-      for (const engine::PublishedPort& port : one.ports) {
-        w.object([&] {
-          w.member_opt("IP", port.host_ip);
-          w.member("PrivatePort", port.container_port);
-          w.member_opt("PublicPort", port.host_port);
-          w.member("Type", port.protocol);
-        });
-      }
-    });
-    if (sizes != nullptr) {
-      const auto footprint = sizes->footprint(one.id);
-      const uint64_t disk = footprint.ok() ? footprint->disk : 0;
-      w.member_opt("SizeRw", disk);
-      w.member("SizeRootFs", disk);
-    }
-    w.member("Labels", one.labels);
-    w.member("State", to_string(one.status));
-    w.member("Status", one.status_text);
-    w.object("HostConfig", [&] {
-      w.member("NetworkMode", one.network);
-      if (one.isolation == engine::Isolation::kVm) w.member("Isolation", to_string(one.isolation));
-    });
-    w.object("NetworkSettings", [&] {
-      w.object("Networks", [&] {
-        if (!one.network.empty() && !one.network.starts_with("container:")) w.object(one.network, [] {});
-      });
-    });
-    w.array("Mounts", [&] {
-      for (const std::string& line : one.mounts) {
-        const engine::MountLine mount = engine::read_mount_line(line);
-        const bool bind = mount.source.starts_with('/');
-        w.object([&] {
-          w.member("Type", bind ? "bind" : "volume");
-          if (!bind) w.member("Name", mount.source);
-          w.member("Source", bind ? mount.source : std::string());
-          w.member("Destination", mount.target);
-          if (!bind) w.member("Driver", "local");
-          w.member("Mode", mount.read_only ? "ro" : "");
-          w.member("RW", !mount.read_only);
-          w.member("Propagation", bind ? "rprivate" : "");
-        });
-      }
-    });
-  });
-}
-
 void write_cpu(JsonWriter& w, std::string_view name, const ContainerStats& s) {
   w.object(name, [&] {
     w.object("cpu_usage", [&] {
@@ -105,10 +46,92 @@ std::string time_text(engine::TimePoint when) {
 
 }  // namespace
 
+int64_t unix_seconds(engine::TimePoint when) {
+  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
+}
+
+void write_container(JsonWriter& w, const engine::WorkloadSummary& one, std::optional<uint64_t> disk) {
+  w.object([&] {
+    w.member("Id", one.id);
+    w.member("Names", std::vector<std::string>{"/" + one.name});
+    w.member("Image", one.image);
+    w.member("ImageID", one.image_id.str());
+    w.member("Command", one.command);
+    w.member("Created", unix_seconds(one.created));
+    w.array("Ports", [&] {
+      for (const engine::PublishedPort& port : one.ports) {
+        w.object([&] {
+          w.member_opt("IP", port.host_ip);
+          w.member("PrivatePort", port.container_port);
+          w.member_opt("PublicPort", port.host_port);
+          w.member("Type", port.protocol);
+        });
+      }
+    });
+    if (disk) {
+      w.member_opt("SizeRw", *disk);
+      w.member("SizeRootFs", *disk);
+    }
+    w.member("Labels", one.labels);
+    w.member("State", to_string(one.status));
+    w.member("Status", one.status_text);
+    w.object("HostConfig", [&] {
+      w.member("NetworkMode", one.network);
+      if (one.isolation == engine::Isolation::kVm) w.member("Isolation", to_string(one.isolation));
+    });
+    w.object("NetworkSettings", [&] {
+      w.object("Networks", [&] {
+        if (!one.network.empty() && !one.network.starts_with("container:")) w.object(one.network, [] {});
+      });
+    });
+    w.array("Mounts", [&] {
+      for (const std::string& line : one.mounts) {
+        const engine::MountLine mount = engine::read_mount_line(line);
+        const bool bind = mount.source.starts_with('/');
+        w.object([&] {
+          w.member("Type", bind ? "bind" : "volume");
+          if (!bind) w.member("Name", mount.source);
+          w.member("Source", bind ? mount.source : std::string());
+          w.member("Destination", mount.target);
+          if (!bind) w.member("Driver", "local");
+          w.member("Mode", mount.read_only ? "ro" : "");
+          w.member("RW", !mount.read_only);
+          w.member("Propagation", bind ? "rprivate" : "");
+        });
+      }
+    });
+  });
+}
+
+void write_volume(JsonWriter& w, const engine::Volume& volume) {
+  w.object([&] {
+    w.member("CreatedAt", format_rfc3339(volume.created));
+    w.member("Driver", volume.driver);
+    w.member("Labels", volume.labels);
+    w.member("Mountpoint", volume.mountpoint);
+    w.member("Name", volume.name);
+    w.member("Options", volume.options);
+    w.member("Scope", volume.scope);
+    if (volume.size) {
+      w.object("UsageData", [&] {
+        w.member("RefCount", volume.references);
+        w.member("Size", *volume.size);
+      });
+    }
+  });
+}
+
 std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes) {
   JsonWriter w;
   w.array([&] {
-    for (const engine::WorkloadSummary& one : workloads) write_one(w, one, sizes);
+    for (const engine::WorkloadSummary& one : workloads) {
+      std::optional<uint64_t> disk;
+      if (sizes != nullptr) {
+        const auto footprint = sizes->footprint(one.id);
+        disk = footprint.ok() ? footprint->disk : 0;
+      }
+      write_container(w, one, disk);
+    }
   });
   return std::move(w).take();
 }

@@ -1,15 +1,27 @@
 #pragma once
-// Documents about containers that are the API's own: the list, statistics, what a viewer sees of an inspect document.
+// Documents that are the API's own: the list of containers, volumes, statistics, what a viewer sees of an inspect
+// document.
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "base/error.h"
+#include "base/json_writer.h"
 #include "engine/engine.h"
 #include "engine/links.h"
 
 namespace hull::api {
+
+/// Seconds since 1970, as Docker's lists have times.
+int64_t unix_seconds(engine::TimePoint when);
+
+/// One entry of Docker's list; with `disk` (bytes) also its sizes.
+void write_container(JsonWriter& w, const engine::WorkloadSummary& one, std::optional<uint64_t> disk);
+
+/// A volume, with its size where it is known.
+void write_volume(JsonWriter& w, const engine::Volume& volume);
 
 /// Docker's list. With an engine also sizes, which cost a look at every file that was written.
 std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes);

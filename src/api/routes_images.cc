@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "api/documents.h"
 #include "api/images_program.h"
 #include "api/json.h"
 #include "api/routes.h"
@@ -15,10 +16,6 @@ namespace hull::api {
 namespace {
 
 using TimePoint = std::chrono::system_clock::time_point;
-
-int64_t seconds_of(TimePoint when) {
-  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
-}
 
 /// "registry:5000/a/b:tag@sha256:..." without tag and digest.
 std::string repository_of(std::string_view reference) {
@@ -138,7 +135,7 @@ Result<void> list(Request& request, Response& response) {
         w.member("RepoDigests", !image.digests.empty() || request.at_least(43)
                                     ? image.digests
                                     : std::vector<std::string>{"<none>@<none>"});
-        w.member("Created", seconds_of(image.created));
+        w.member("Created", unix_seconds(image.created));
         w.member("Size", image.size);
         w.member("SharedSize", tells_shared ? static_cast<int64_t>(shared[image.id.str()]) : int64_t{-1});
         if (!request.at_least(44)) w.member("VirtualSize", image.size);
@@ -233,7 +230,7 @@ Result<void> history(Request& request, Response& response) {
       w.object([&] {
         const auto when = parse_rfc3339(line.entry->created);
         w.member("Id", first ? image.id.str() : std::string("<missing>"));
-        w.member("Created", when.ok() ? seconds_of(*when) : 0);
+        w.member("Created", when.ok() ? unix_seconds(*when) : 0);
         w.member("CreatedBy", line.entry->created_by);
         w.member("Tags", first ? image.tags : std::vector<std::string>());
         w.member("Size", line.size);

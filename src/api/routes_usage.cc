@@ -3,6 +3,7 @@
 
 #include <cstdlib>
 
+#include "api/documents.h"
 #include "api/json.h"
 #include "api/metrics.h"
 #include "api/routes.h"
@@ -97,10 +98,6 @@ Result<void> metrics(Request& request, Response& response) {
   return {};
 }
 
-int64_t seconds_of(engine::TimePoint when) {
-  return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
-}
-
 Result<void> disk_usage(Request& request, Response& response) {
   const std::vector<std::string> types = request.query_all("type");
   const auto wanted = [&](std::string_view type) {
@@ -116,7 +113,7 @@ Result<void> disk_usage(Request& request, Response& response) {
   engine::ListFilter all;
   all.all = true;
   TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine->list(all));
-  TRY_ASSIGN(const std::vector<engine::Volume> volumes, engine->volume_list({}));
+  TRY_ASSIGN(std::vector<engine::Volume> volumes, engine->volume_list({}));
   const auto size_of = [](const std::vector<engine::DiskUsage::Item>& items, std::string_view id) {
     for (const auto& item : items) {
       if (item.id == id || item.name == id) return item.size;
@@ -134,7 +131,7 @@ Result<void> disk_usage(Request& request, Response& response) {
             w.member("ParentId", "");
             w.member("RepoTags", one.tags);
             w.member("RepoDigests", one.digests);
-            w.member("Created", seconds_of(one.created));
+            w.member("Created", unix_seconds(one.created));
             w.member("Size", one.size);
             w.member("SharedSize", shared[one.id.str()]);
             w.member("Containers", one.containers);
@@ -144,40 +141,14 @@ Result<void> disk_usage(Request& request, Response& response) {
     }
     if (wanted("container")) {
       w.array("Containers", [&] {
-        for (const auto& one : workloads) {
-          w.object([&] {
-            w.member("Id", one.id);
-            w.member("Names", std::vector<std::string>{"/" + one.name});
-            w.member("Image", one.image);
-            w.member("ImageID", one.image_id.str());
-            w.member("Command", one.command);
-            w.member("Created", seconds_of(one.created));
-            w.member("State", to_string(one.status));
-            w.member("Status", one.status_text);
-            w.member("SizeRw", size_of(usage.workloads, one.id));
-            w.member("SizeRootFs", size_of(usage.workloads, one.id));
-            w.member("Labels", one.labels);
-            w.array("Mounts", [] {});
-          });
-        }
+        for (const auto& one : workloads) write_container(w, one, size_of(usage.workloads, one.id));
       });
     }
     if (wanted("volume")) {
       w.array("Volumes", [&] {
-        for (const auto& one : volumes) {
-          w.object([&] {
-            w.member("Name", one.name);
-            w.member("Driver", one.driver);
-            w.member("Mountpoint", one.mountpoint);
-            w.member("Scope", one.scope);
-            w.member("CreatedAt", format_rfc3339(one.created));
-            w.member("Labels", one.labels);
-            w.member("Options", one.options);
-            w.object("UsageData", [&] {
-              w.member("Size", size_of(usage.volumes, one.name));
-              w.member("RefCount", one.references);
-            });
-          });
+        for (engine::Volume& one : volumes) {
+          one.size = size_of(usage.volumes, one.name);
+          write_volume(w, one);
         }
       });
     }

@@ -1,4 +1,5 @@
 // Volumes.
+#include "api/documents.h"
 #include "api/json.h"
 #include "api/routes.h"
 #include "base/error_format.h"
@@ -7,24 +8,6 @@
 
 namespace hull::api {
 namespace {
-
-void write_volume(JsonWriter& w, const engine::Volume& volume) {
-  w.object([&] {
-    w.member("CreatedAt", format_rfc3339(volume.created));
-    w.member("Driver", volume.driver);
-    w.member("Labels", volume.labels);
-    w.member("Mountpoint", volume.mountpoint);
-    w.member("Name", volume.name);
-    w.member("Options", volume.options);
-    w.member("Scope", volume.scope);
-    if (volume.size) {
-      w.object("UsageData", [&] {
-        w.member("RefCount", volume.references);
-        w.member("Size", *volume.size);
-      });
-    }
-  });
-}
 
 Result<void> list(Request& request, Response& response) {
   TRY_ASSIGN(engine::Engine* const engine, request.engine());
