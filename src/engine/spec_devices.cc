@@ -241,7 +241,7 @@ Result<oci::Resources> make_resources(const Config& c, bool swap_accounting) {
     if (c.cpu_quota != 0) cpu.quota = c.cpu_quota;
     if (c.nano_cpus > 0) {
       cpu.period = 100'000;
-      cpu.quota = std::max<int64_t>(c.nano_cpus / 10'000, 1000);  // the kernel's smallest quota is 1 ms
+      cpu.quota = c.nano_cpus / 10'000;
     }
     if (c.cpu_rt_period > 0) cpu.realtime_period = static_cast<uint64_t>(c.cpu_rt_period);
     if (c.cpu_rt_runtime != 0) cpu.realtime_runtime = c.cpu_rt_runtime;

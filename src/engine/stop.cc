@@ -67,9 +67,11 @@ Result<void> EngineImpl::end_process(const WorkloadRow& row, const RunState& sta
   };
   bool ended = false;
   if (!(grace_s && *grace_s == 0)) {
-    TRY(driver(row.isolation).signal(row.id, state, signal));
+    // A machine that hangs takes no signal: it gets no time either.
+    const auto sent = driver(row.isolation).signal(row.id, state, signal);
+    if (!sent.ok() && sent.error().kind() != ErrorKind::kTimeout) return sent;
     emit_workload(row, "kill", {{"signal", std::to_string(signal)}});
-    ended = wait_ms(!grace_s || *grace_s < 0 ? -1 : *grace_s * 1000);
+    ended = sent.ok() && wait_ms(!grace_s || *grace_s < 0 ? -1 : *grace_s * 1000);
   }
   if (ended) return {};
   emit_workload(row, "kill", {{"signal", std::to_string(SIGKILL)}});

@@ -63,7 +63,8 @@ Result<void> check_limits(const Config& c) {
   if (c.memory_swappiness && (*c.memory_swappiness < -1 || *c.memory_swappiness > 100)) {
     return invalid(fmt::format("Invalid value: {}, valid memory swappiness range is 0-100", *c.memory_swappiness));
   }
-  if (c.nano_cpus < 0) return invalid("Range of CPUs is from 0.01 up");
+  // The kernel's smallest quota is 1 ms of 100.
+  if (c.nano_cpus < 0 || (c.nano_cpus > 0 && c.nano_cpus < 10'000'000)) return invalid("Range of CPUs is from 0.01 up");
   if (c.nano_cpus > 0 && (c.cpu_quota != 0 || c.cpu_period != 0)) {
     return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set");
   }
