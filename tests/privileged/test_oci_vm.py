@@ -403,6 +403,28 @@ def test_network_is_handed_over(vm, wire):
     assert run.wait(timeout=60) == 0, run.stderr.read()
 
 
+def test_two_interfaces_are_handed_over(vm, wire):
+    """Those that are in the namespace when the machine is created; the order is that of their names."""
+    path, far = wire
+    near = pathlib.Path(path).name
+    subprocess.run(["ip", "-n", near, "link", "add", "eth1", "type", "veth", "peer", "name", "far1", "netns", far], check=True)
+    subprocess.run(["ip", "-n", near, "address", "add", "10.231.9.2/24", "dev", "eth1"], check=True)
+    subprocess.run(["ip", "-n", near, "link", "set", "eth1", "up"], check=True)
+    subprocess.run(["ip", "-n", far, "address", "add", "10.231.9.1/24", "dev", "far1"], check=True)
+    subprocess.run(["ip", "-n", far, "link", "set", "far1", "up"], check=True)
+
+    def edit(document):
+        capable(document)
+        for entry in document["linux"]["namespaces"]:
+            if entry["type"] == "network":
+                entry["path"] = path
+
+    script = ("ip -4 -o address show | awk '$2 != \"lo\" {print $2, $4}'; ping -c 1 -w 20 10.231.9.1 > /dev/null && "
+              "ping -c 1 -w 20 10.231.8.1 > /dev/null && echo both")
+    done = vm.call("run", "--bundle", vm.bundle(["sh", "-c", script], edit=edit), "c")
+    assert done.stdout == "eth0 10.231.7.2/24\neth1 10.231.9.2/24\nboth\n", done.stdout
+
+
 # What can't be
 
 

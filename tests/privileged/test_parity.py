@@ -462,6 +462,37 @@ def test_out_of_memory_is_told(wall):
     wall.hull("rm", name)
 
 
+def megabytes(text):
+    number, unit = re.match(r"([\d.]+)(\w+)", text).groups()
+    return float(number) * {"B": 1e-6, "KiB": 1 / 1024, "MiB": 1, "GiB": 1024}[unit]
+
+
+@of_machines
+def test_freed_memory_goes_back_to_the_host(wall):
+    """What the guest frees (an object of 100 MiB in its memory) the host has again within seconds, and stats says so."""
+    script = ("while :; do sleep 0.2; [ -e /t/take ] && rm /t/take && dd if=/dev/zero of=/t/big bs=1M count=100 && echo took; "
+              "[ -e /t/give ] && rm /t/give /t/big && echo gave; done")
+    name = wall.create_and_start("--tmpfs", "/t:size=120m,mode=1777", command=("sh", "-c", script), memory="192m")
+
+    def used():
+        line = wall.hull("stats", "--no-stream", "--format", "json", name).stdout
+        return megabytes(json.loads(line)["MemUsage"].split(" / ")[0])
+
+    def ask(what, answer):
+        wall.hull("exec", name, "touch", f"/t/{what}")
+        wait_until(lambda: answer in wall.hull("logs", name).stdout, answer, LONG)
+
+    before = used()
+    ask("take", "took")
+    full = used()
+    assert full > before + 90, (before, full)
+    ask("give", "gave")
+    begin = time.monotonic()
+    wait_until(lambda: used() < full - 80, f"memory to come back: {full} MiB, {used()} MiB", 40)
+    print(f"{before} MiB, {full} MiB, {used()} MiB after {time.monotonic() - begin:.1f} s")
+    wall.hull("rm", "-f", name)
+
+
 def test_program_that_may_not_be_executed(wall):
     done = wall.run(command=("/etc/passwd",), check=False)
     assert done.returncode == 126 and "/etc/passwd" in done.stderr, done.stderr
