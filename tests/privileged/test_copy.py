@@ -134,9 +134,13 @@ def test_archives_on_standard_streams(hull, box, tmp_path):
     out = hull.hull("cp", f"{box}:/work", "-", text=False).stdout
     listed = subprocess.run(["tar", "-t"], input=out, capture_output=True, check=True).stdout.decode().split()
     assert {"work/", "work/one", "work/sub/two", "work/link", "work/a/b"} <= set(listed)
-    done = hull.hull("cp", "-", f"{box}:/work", input=subprocess.run(["gzip"], input=packed, capture_output=True).stdout,
-                     text=False, check=False)
-    assert done.returncode == 1 and b"compressed" in done.stderr
+    for compressor in ("gzip", "xz", "zstd"):
+        (tmp_path / "a/b").write_text(compressor + "\n")
+        small = subprocess.run(["tar", "-C", str(tmp_path), f"--{compressor}", "-c", "a"], capture_output=True, check=True).stdout
+        hull.hull("cp", "-", f"{box}:/work", input=small, text=False)
+        assert inside(hull, box, "/work/a/b") == compressor + "\n"
+        done = hull.hull("cp", "-", f"{box}:/work", input=small[:-10], text=False, check=False)
+        assert done.returncode == 1, f"{compressor}, cut off"
     done = hull.hull("cp", "-", f"{box}:/work", input=b"no archive at all" * 100, text=False, check=False)
     assert done.returncode == 1
 
