@@ -615,6 +615,27 @@ def test_personality_and_rootfs_propagation(runtime):
     assert out.split()[0] in ("i686", "armv8l") and "shared:" in out
 
 
+@pytest.mark.parametrize("propagation", ["shared", "rshared", "slave", "private", "unbindable", None])
+def test_the_hosts_shared_mounts_stay(runtime, tmp_path, propagation):
+    """Whatever the container's root is: leaving the host's tree unmounts nothing on the host."""
+    top, below = tmp_path / "top", tmp_path / "top/below"
+    top.mkdir()
+
+    def edit(document):
+        if propagation:
+            document["linux"]["rootfsPropagation"] = propagation
+
+    subprocess.run(["mount", "-t", "tmpfs", "hull-t", top], check=True)
+    try:
+        subprocess.run(["mount", "--make-shared", top], check=True)
+        below.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "hull-t", below], check=True)
+        inside(runtime, "true", edit)
+        assert os.path.ismount(below) and os.path.ismount(top)
+    finally:
+        subprocess.run(["umount", "-R", top])
+
+
 @pytest.mark.parametrize("kinds", [["cgroup"], []])
 def test_cgroup_mount(runtime, kinds):
     """With a cgroup namespace the container sees its group as the top; without one everything is read-only."""

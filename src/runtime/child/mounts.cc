@@ -190,7 +190,11 @@ void enter_root(const ContainerPlan& plan) {
   check(raw::fchdir(plan.root_fd), Step::kPivot);
   if (plan.pivot) {
     check(raw::pivot_root(".", "."), Step::kPivot);
-    // The old root lies on top of the new one now, at ".".
+    // The old root lies on top of the new one now, at ".". A shared one would go on the host, too.
+    if (plan.host_propagation == MS_SHARED) {
+      const Fd old_root(raw::openat(AT_FDCWD, ".", O_PATH | O_DIRECTORY));
+      check(set_attributes_of(old_root.get(), 0, 0, MS_SLAVE, true), Step::kDetachOldRoot);
+    }
     check(raw::umount2(".", MNT_DETACH), Step::kDetachOldRoot);
     check(raw::chdir("/"), Step::kPivot);
   } else {
