@@ -3,11 +3,9 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +16,7 @@
 #include "base/error_format.h"
 #include "base/units.h"
 #include "net/names_socket.h"
+#include "sys/daemon.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -143,41 +142,8 @@ Result<UniqueFd> connect_server(const std::string& run_dir) {
   return socket;
 }
 
-/// Starts the program; it returns (from its first process) when the second one listens.
 Result<void> start_server(const DnsPlace& place) {
-  TRY_ASSIGN(sys::Pipe errors, sys::make_pipe());
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-  ::posix_spawn_file_actions_adddup2(&actions, 0, 1);
-  ::posix_spawn_file_actions_adddup2(&actions, errors.write_end.get(), 2);
-  sigset_t none, every;
-  ::sigemptyset(&none);
-  ::sigfillset(&every);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &every);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-  std::string program = place.program, option = "--run-dir", run_dir = place.run_dir;
-  char* const argv[] = {program.data(), option.data(), run_dir.data(), nullptr};
-  pid_t pid = -1;
-  const int error = ::posix_spawn(&pid, program.c_str(), &actions, &attributes, argv, environ);
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    return Error::from_errno(error, fmt::format("start {}", place.program)).as(ErrorKind::kUnavailable);
-  }
-  errors.write_end.reset();
-  auto text = sys::read_all(errors.read_end.get(), 4096);
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (status == 0) return {};  // as well when somebody else collects our children: connecting will tell
-  std::string why = text.ok() ? *text : "";
-  while (!why.empty() && why.back() == '\n') why.pop_back();
-  return errorf(ErrorKind::kUnavailable, "start {}: {}", place.program,
-                why.empty() ? fmt::format("it ended with status {}", sys::exit_code(status)) : why);
+  return sys::start_daemon({place.program, "--run-dir", place.run_dir}).context("start " + place.program);
 }
 
 enum class Asked : uint8_t { kDone, kNobody };

@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <spawn.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -16,10 +15,12 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "base/error_format.h"
 #include "base/units.h"
 #include "rootless/protocol.h"
+#include "sys/daemon.h"
 #include "sys/file.h"
 #include "sys/process.h"
 
@@ -75,39 +76,9 @@ pid_t anybody_inside(const Keeper& keeper) {
 }
 
 Result<void> start_keeper(const std::string& program, const std::string& run, pid_t join) {
-  TRY_ASSIGN(sys::Pipe errors, sys::make_pipe());
-  posix_spawn_file_actions_t actions;
-  posix_spawnattr_t attributes;
-  ::posix_spawn_file_actions_init(&actions);
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDWR, 0);
-  ::posix_spawn_file_actions_adddup2(&actions, 0, 1);
-  ::posix_spawn_file_actions_adddup2(&actions, errors.write_end.get(), 2);
-  sigset_t none, every;
-  ::sigemptyset(&none);
-  ::sigfillset(&every);
-  ::posix_spawnattr_setsigmask(&attributes, &none);
-  ::posix_spawnattr_setsigdefault(&attributes, &every);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-  std::string name = program, run_option = "--run-dir", run_dir = run, join_option = "--join",
-              join_pid = std::to_string(join);
-  char* const argv[] = {name.data(),     run_option.data(),
-                        run_dir.data(),  join != 0 ? join_option.data() : nullptr,
-                        join_pid.data(), nullptr};
-  pid_t pid = -1;
-  const int error = ::posix_spawn(&pid, name.c_str(), &actions, &attributes, argv, environ);
-  ::posix_spawn_file_actions_destroy(&actions);
-  ::posix_spawnattr_destroy(&attributes);
-  if (error != 0) return Error::from_errno(error, fmt::format("start {}", program));
-  errors.write_end.reset();
-  auto text = sys::read_all(errors.read_end.get(), 16 << 10);
-  int status = 0;
-  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (status == 0) return {};
-  std::string why = text.ok() ? *text : "";
-  while (!why.empty() && why.back() == '\n') why.pop_back();
-  return Error(ErrorKind::kUnsupported, why.empty() ? fmt::format("{} ended with status {}", program, status) : why);
+  std::vector<std::string> argv = {program, "--run-dir", run};
+  if (join != 0) argv.insert(argv.end(), {"--join", std::to_string(join)});
+  return sys::start_daemon(std::move(argv));
 }
 
 // In the folder of helpers, or beside this program.
