@@ -9,6 +9,7 @@ import stat
 
 import pytest
 from support import bundle as bundles
+from support import images
 from support import instance as instances
 from support import registry as registries
 from support import runtime as runtimes
@@ -96,6 +97,13 @@ def bundle(tmp_path):
 
     yield make
     instances.remove_tree(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def hull(shared_instance, tmp_path_factory):
+    """A private Hull with the image "test"."""
+    images.load(shared_instance, tmp_path_factory.mktemp("image"))
+    return shared_instance
 
 
 @pytest.fixture

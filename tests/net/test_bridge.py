@@ -6,14 +6,7 @@ import socket
 import subprocess
 
 import pytest
-from support import images
 from support.instance import wait_until
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 @pytest.fixture

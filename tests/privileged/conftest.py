@@ -1,13 +1,6 @@
-"""What most of these tests start from: a private Hull with the image "test", and workloads in the background."""
+"""What most of these tests start from: workloads in the background of a private Hull."""
 
 import pytest
-from support import images
-
-
-@pytest.fixture(scope="module")
-def hull(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"))
-    return shared_instance
 
 
 @pytest.fixture
