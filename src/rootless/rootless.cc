@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
@@ -114,6 +115,14 @@ Result<Keeper> whole_keeper(const std::string& run) {
   return read_keeper(run);
 }
 
+// A process gives its namespaces back a moment before it counts as ended (exit_task_namespaces in do_exit).
+void wait_for_end(int pidfd) {
+  constexpr int kLongestEndMs = 5000;
+  pollfd end{pidfd, POLLIN, 0};
+  while (::poll(&end, 1, kLongestEndMs) < 0 && errno == EINTR) {
+  }
+}
+
 Result<void> join_namespaces(const Keeper& keeper) {
   TRY_ASSIGN(const UniqueFd process, sys::pidfd_open(keeper.inside_pid));
   if (!sys::is_alive(keeper.inside_pid, keeper.inside_start)) {
@@ -123,7 +132,9 @@ Result<void> join_namespaces(const Keeper& keeper) {
   std::string folder(4096, '\0');
   const bool known = ::getcwd(folder.data(), folder.size()) != nullptr;
   if (::setns(process.get(), CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWNET) != 0) {
-    return errno_error("enter the namespaces of hull-rootless");
+    Error error = errno_error("enter the namespaces of hull-rootless");
+    if (error.error_number() == ESRCH) wait_for_end(process.get());
+    return error;
   }
   if (::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0) return errno_error("become root of the user namespace");
   ::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // the keeper looks who is inside; a workload has less rights, and can't

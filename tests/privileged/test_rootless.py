@@ -153,6 +153,17 @@ def test_half_a_keeper_is_replaced_too(user, which, number, workload):
     wait_until(lambda: whole() == ["hull-rootless", "hull-rootless", "pasta"], "the old ones to end")
 
 
+def test_a_command_meets_a_dying_keeper(user):
+    """A dying process has no namespaces left a moment before it counts as ended."""
+    for turn in range(80):
+        user.hull("ps", "-q")
+        names = {pid: pathlib.Path("/proc", str(pid), "comm").read_text().strip() for pid in user.keepers()}
+        wanted = ("hull-rootless-i", "hull-rootless")[turn % 2]
+        for victim in [pid for pid, name in names.items() if name == wanted]:
+            os.kill(victim, signal.SIGKILL)
+        user.hull("ps", "-q")
+
+
 def test_pull_and_push(user):
     """Through pasta: the registry is on another address of the host, since its own is copied."""
     user.in_netns(["ip", "address", "add", "192.0.2.20/24", "dev", "out0"])
