@@ -7,6 +7,9 @@ RESULTS/<preset>.ctest.xml is ctest's JUnit file of one build; RESULTS/<preset>/
 programs and pytest runs wrote themselves, with each test case in them. A ctest entry with no such file counts as one
 test. FILE names the skips that are expected: '<regular expression of the test's name>  # reason'. A skip that no line
 matches is a failure: a test must not stop running without anybody noticing.
+
+RESULTS/<preset>.again.xml, where there is one, has the tests that failed and were run once more: their second outcome
+counts, and what failed only the first time (RESULTS/<preset>.first) is named and counted as flaky.
 """
 
 import argparse
@@ -42,12 +45,18 @@ def read_restarts(path):
             if note.get("name") == "bed_restarted"]
 
 
-def read_preset(results, preset):
+def read_entries(path):
+    """The tests of one of ctest's files: {name: (outcome, reason)}."""
+    if not path.exists():
+        return {}
+    return {re.sub(r"^(.+)\.\1$", r"\1", name): (outcome, reason) for name, outcome, reason in read_cases(path)}
+
+
+def read_preset(preset, entries, folder):
+    """The test cases of one build's entries: (name, outcome, reason). folder: where their programs' own files are."""
     cases = []
-    for name, outcome, reason in read_cases(results / f"{preset}.ctest.xml"):
-        entry = name.split(".", 1)[1] if "." in name and name.split(".", 1)[0] == name.split(".", 1)[1] else name
-        entry = re.sub(r"^(.+)\.\1$", r"\1", name)
-        own = results / preset / f"{entry}.xml"
+    for entry, (outcome, reason) in entries.items():
+        own = folder / f"{entry}.xml"
         try:
             inner = read_cases(own) if own.exists() else []
         except ElementTree.ParseError:
@@ -72,13 +81,18 @@ def main():
         if pattern:
             allowed.append(re.compile(pattern))
 
-    cases = []
+    cases, flaky = [], []
     for path in sorted(arguments.results.glob("*.ctest.xml")):
-        cases.extend(read_preset(arguments.results, path.name.removesuffix(".ctest.xml")))
+        preset = path.name.removesuffix(".ctest.xml")
+        first, again = read_entries(path), read_entries(arguments.results / f"{preset}.again.xml")
+        cases.extend(read_preset(preset, {**first, **again}, arguments.results / preset))
+        run_twice = {name: first[name] for name in again if name in first}
+        flaky.extend(read_preset(preset, run_twice, arguments.results / f"{preset}.first"))
     failed = [name for name, outcome, _ in cases if outcome == "failed"]
     skipped = [(name, reason) for name, outcome, reason in cases if outcome == "skipped"]
     unexpected = [name for name, _ in skipped if not any(pattern.search(name) for pattern in allowed)]
 
+    flaky = [name for name, outcome, _ in flaky if outcome == "failed" and name not in failed]
     restarts = [restart for path in sorted(arguments.results.glob("*/*.xml")) for restart in read_restarts(path)]
     for name, why in restarts:
         print(f"the bed was started anew in {name}: {why}")
@@ -88,6 +102,10 @@ def main():
         print(f"FAILED {name}: skipped, and tests/skips.txt does not expect that")
     for name in failed:
         print(f"FAILED {name}")
+    for name in flaky:
+        print(f"FLAKY {name}: failed, and passed when it was run once more")
+    if flaky:
+        print(f"{len(flaky)} flaky: each is a fault to be found")
     passed = len(cases) - len(failed) - len(skipped)
     print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
     sys.exit(1 if failed or unexpected or not cases else 0)
