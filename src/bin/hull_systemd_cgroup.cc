@@ -1,5 +1,6 @@
-// hull-systemd-cgroup start|stop|set UNIT [key=value ...]: what hull-oci --systemd-cgroup asks of systemd. A program of
-// its own, because hull-oci is static and libsystemd is not. `start` prints the unit's control group.
+// hull-systemd-cgroup start|attach|stop|set UNIT [key=value ...]: what hull-oci --systemd-cgroup and an ordinary user's
+// hull ask of systemd. A program of its own, because those are static and libsystemd is not. `start` prints the unit's
+// control group.
 
 #include <linux/magic.h>
 #include <sys/statfs.h>
@@ -22,7 +23,7 @@ using hull::Result;
 
 Result<std::string> run(const std::vector<std::string>& arguments) {
   if (arguments.size() < 2) {
-    return Error(ErrorKind::kInvalid, "usage: hull-systemd-cgroup start|stop|set UNIT [key=value ...]");
+    return Error(ErrorKind::kInvalid, "usage: hull-systemd-cgroup start|attach|stop|set UNIT [key=value ...]");
   }
   if (!hull::sys::exists("/run/systemd/system")) {
     return Error(ErrorKind::kUnsupported, "systemd is not running here (/run/systemd/system is absent)");
@@ -34,6 +35,10 @@ Result<std::string> run(const std::vector<std::string>& arguments) {
   TRY_ASSIGN(const std::vector<hull::isolation::systemd::Property> properties,
              hull::isolation::systemd::unit_properties({arguments.begin() + 2, arguments.end()}, unit, unified));
   if (verb == "start") return hull::isolation::systemd::start_unit(unit, properties);
+  if (verb == "attach") {
+    TRY(hull::isolation::systemd::attach_unit(unit, properties));
+    return std::string();
+  }
   if (verb == "stop") {
     TRY(hull::isolation::systemd::stop_unit(unit));
     return std::string();
@@ -42,7 +47,7 @@ Result<std::string> run(const std::vector<std::string>& arguments) {
     TRY(hull::isolation::systemd::set_unit(unit, properties));
     return std::string();
   }
-  return hull::errorf(ErrorKind::kInvalid, "\"{}\" is not one of start, stop, set", verb);
+  return hull::errorf(ErrorKind::kInvalid, "\"{}\" is not one of start, attach, stop, set", verb);
 }
 
 }  // namespace

@@ -148,8 +148,12 @@ std::string man_overview() {
       "make user namespaces; \"hull doctor\" says what is missing and what to do. Published ports are opened "
       "as the user, from net.ipv4.ip_unprivileged_port_start on; programs in containers see the bridge's "
       "address instead of the client's. \"--network host\" is the user's network inside, from which the host's "
-      "loopback can't be reached.\nLimits of memory, processors, processes and disks, pause, stats, SCTP "
-      "ports and virtual machines need root and are refused.");
+      "loopback can't be reached.\nLimits of memory, processors, processes and disks, pause and stats need "
+      "control groups that are the user's: what the user's systemd was given (hull asks it for hull.scope), the "
+      "highest group of cgroup v2 around the command that an administrator gave the user with chown -R, or the one "
+      "that cgroup_parent names in hull.toml, in version 1, too. Without one, or without the controller that a "
+      "limit needs, they are refused, and \"hull doctor\" tells how to delegate. Rules on devices stay root's: "
+      "--device and --privileged give what the user may open. SCTP ports and virtual machines need root.");
   out += ".SH ENVIRONMENT\n";
   constexpr std::pair<std::string_view, std::string_view> kVariables[] = {
       {"HULL_CONFIG", "The configuration file, as with --config."},

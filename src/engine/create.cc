@@ -12,6 +12,7 @@
 #include "engine/merge.h"
 #include "engine/mount_lines.h"
 #include "engine/process.h"
+#include "engine/user_group.h"
 #include "engine/validate.h"
 #include "sys/file.h"
 #include "sys/root.h"
@@ -161,6 +162,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   TRY_ASSIGN(const store::Image image, resolve_image(config, pull));
   TRY_ASSIGN(Config merged, merge_image(config, image.config.config));
   TRY(validate(merged));
+  TRY(check_user_limits(merged, settings_));
   TRY(resolve_networks(&merged));
   TRY_ASSIGN(merged.name, choose_name(*names, merged));
   mark("find the image");

@@ -20,6 +20,7 @@
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/runtime_error.h"
+#include "engine/user_group.h"
 #include "isolation/capabilities.h"
 #include "runtime/user_lookup.h"
 #include "sys/file.h"
@@ -82,6 +83,7 @@ Result<Engine::ExecHandle> EngineImpl::exec(std::string_view ref, const ExecConf
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string json, names->config(row.id));
   TRY_ASSIGN(Config config, parse_config(json));
+  TRY(enter_user_group(config, settings_));
   mark("find the container");
 
   oci::Process process;

@@ -10,8 +10,8 @@
 #include <set>
 
 #include "base/error_format.h"
+#include "engine/user_group.h"
 #include "sys/file.h"
-#include "sys/root.h"
 
 namespace hull::engine {
 namespace {
@@ -22,8 +22,8 @@ bool memory_v1() { return ::access("/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 std::string host_cgroup_file(const Config& config, const Settings& settings, std::string_view id) {
   if (settings.cgroup_manager == "systemd") return {};
-  std::string parent = config.cgroup_parent.empty() ? settings.cgroup_parent : config.cgroup_parent;
-  parent = parent.empty() ? "hull" : sys::clean_path(parent);
+  const std::string parent = cgroup_parent_of(config, settings);
+  if (parent.empty()) return {};
   if (memory_v1()) return fmt::format("/sys/fs/cgroup/memory/{}/{}/memory.oom_control", parent, id);
   if (::access("/sys/fs/cgroup/cgroup.controllers", F_OK) != 0) return {};
   return fmt::format("/sys/fs/cgroup/{}/{}/memory.events", parent, id);

@@ -13,6 +13,7 @@
 #include "engine/isolation.h"
 #include "engine/process.h"
 #include "engine/state.h"
+#include "engine/user_group.h"
 #include "rootless/rootless.h"
 #include "runtime/runtime.h"
 
@@ -39,31 +40,24 @@ class ContainerDriver final : public IsolationDriver {
   Result<void> signal(const std::string&, const RunState& state, int signal) override {
     return signal_process(state, signal);
   }
-  Result<void> pause(const std::string& id) override {
-    TRY(needs_cgroup("pause"));
-    return runtime_.pause(id);
-  }
-  Result<void> resume(const std::string& id) override {
-    TRY(needs_cgroup("unpause"));
-    return runtime_.resume(id);
-  }
+  Result<void> pause(const std::string& id) override { return of_user("pause", runtime_.pause(id)); }
+  Result<void> resume(const std::string& id) override { return of_user("unpause", runtime_.resume(id)); }
   Result<void> remove(const std::string& id) override { return runtime_.remove(id, true); }
   Result<void> update(const std::string& id, const oci::Resources& resources) override {
-    TRY(needs_cgroup("update"));
-    return runtime_.update(id, resources);
+    return of_user("update", runtime_.update(id, resources));
   }
-  Result<std::string> stats(const std::string& id) override {
-    TRY(needs_cgroup("stats"));
-    return runtime_.stats(id);
-  }
+  Result<std::string> stats(const std::string& id) override { return of_user("stats", runtime_.stats(id)); }
   Result<ProcessTable> top(const std::string& id, const std::vector<std::string>& ps_args) override;
 
  private:
-  Result<void> needs_cgroup(std::string_view what) const {
-    if (!runtime_.options().rootless.value_or(false)) return {};
-    return errorf(ErrorKind::kUnsupported, "{} needs a control group, and an ordinary user has none here", what);
+  /// An ordinary user's container may have no control group, and that is the usual reason for what is not supported.
+  template <typename T>
+  Result<T> of_user(std::string_view what, Result<T> done) const {
+    if (done.ok() || !rootless::inside() || done.error().kind() != ErrorKind::kUnsupported) return done;
+    return errorf(ErrorKind::kUnsupported, "{} needs a control group of this user's own ({}): {}", what,
+                  done.error().message(), delegation_advice());
   }
-  /// Without a control group: who is in the process namespace of the container's first process.
+  /// Where a container has no control group: who is in the process namespace of its first process.
   Result<std::vector<int>> processes(const std::string& id);
 
   std::string program_;
@@ -72,7 +66,8 @@ class ContainerDriver final : public IsolationDriver {
 };
 
 Result<std::vector<int>> ContainerDriver::processes(const std::string& id) {
-  if (!runtime_.options().rootless.value_or(false)) return runtime_.processes(id);
+  auto known = runtime_.processes(id);
+  if (!rootless::inside() || (known.ok() && !known->empty())) return known;
   const RunState state = read_state(paths_, id);
   const auto namespace_of = [](std::string_view pid) -> ino_t {
     struct stat info{};

@@ -70,6 +70,8 @@ EngineImpl::EngineImpl(Settings settings, std::unique_ptr<store::ImageStore> ima
 }
 
 Result<std::unique_ptr<Engine>> Engine::open(Settings settings) {
+  // An ordinary user's groups are made by hand in what was delegated, also where systemd has delegated it.
+  if (rootless::inside()) settings.cgroup_manager = "cgroupfs";
   store::StorePaths paths;
   paths.data = settings.data_root;
   paths.run = settings.run_root;

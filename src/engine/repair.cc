@@ -13,6 +13,7 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/process.h"
+#include "engine/user_group.h"
 #include "isolation/cgroup.h"
 #include "sys/file.h"
 #include "sys/root.h"
@@ -30,16 +31,16 @@ void EngineImpl::sweep_changes(Index& index) {
 }
 
 void EngineImpl::remove_stray_cgroups(Index& index, const std::string& id) {
-  std::string parent = settings_.cgroup_parent.empty() ? "hull" : settings_.cgroup_parent;
+  Config config;
   if (const auto json = index.config(id); json.ok()) {
-    if (const auto config = parse_config(*json); config.ok() && !config->cgroup_parent.empty()) {
-      parent = config->cgroup_parent;
-    }
+    if (auto parsed = parse_config(*json); parsed.ok()) config = std::move(*parsed);
   }
+  const std::string parent = cgroup_parent_of(config, settings_);
+  if (parent.empty()) return;
   auto host = isolation::CgroupHost::detect();
   if (!host.ok()) return;
   for (const isolation::CgroupMount& mount : host->mounts()) {
-    const std::string folder = mount.path + "/" + sys::clean_path(parent) + "/" + id;
+    const std::string folder = mount.path + "/" + parent + "/" + id;
     if (::rmdir(folder.c_str()) == 0 || errno != EBUSY) continue;
     const auto members = sys::read_file(folder + "/cgroup.procs", 1 << 20).value_or("");
     std::vector<UniqueFd> dying;

@@ -119,6 +119,7 @@ uint32_t last_group() {
 }
 
 std::string cgroups_path(const SpecInput& in) {
+  if (rootless::inside()) return in.cgroup_parent.empty() ? "" : fmt::format("/{}/{}", in.cgroup_parent, in.id);
   std::string parent = in.config->cgroup_parent.empty() ? in.cgroup_parent : in.config->cgroup_parent;
   if (in.systemd_cgroup) {
     if (parent.empty()) parent = "system.slice";
@@ -175,9 +176,10 @@ Result<oci::Spec> build_spec(const SpecInput& in) {
   TRY_ASSIGN(linux_config.resources, make_resources(c, in.swap_accounting));
   TRY(in.vm ? add_guest_devices(c, &linux_config) : add_devices(c, &linux_config));
   if (rootless::inside()) {
-    // No control group is an ordinary user's; create() has said so. Devices are guarded by their owners and modes.
-    linux_config.resources.reset();
-    linux_config.cgroups_path.clear();
+    // Devices are guarded by their owners and modes.
+    linux_config.resources->devices.clear();
+    // Without a control group of the user's there are no limits; create() has said so.
+    if (linux_config.cgroups_path.empty()) linux_config.resources.reset();
   }
   if (!c.privileged && !security.systempaths_unconfined) {
     linux_config.masked_paths.assign(isolation::kDefaultMaskedPaths.begin(), isolation::kDefaultMaskedPaths.end());

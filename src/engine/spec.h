@@ -24,7 +24,9 @@ struct SpecInput {
   std::string rootfs;  // the empty folder that root.path names
   std::string hostname;
   std::string hosts_file, hostname_file, resolv_conf_file;  // "" leaves the image's
-  std::string cgroup_parent;                                // of hull.toml, when the configuration names none
+  /// Of hull.toml, when the configuration names none. For an ordinary user what both come to (cgroup_parent_of), ""
+  /// for none at all.
+  std::string cgroup_parent;
   bool systemd_cgroup = false;
   /// Executed in a guest: the root is the guest's to mount, devices are those of its kernel, and user_text (--user) is
   /// looked up there instead of `user`.

@@ -13,7 +13,9 @@
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/runtime_error.h"
+#include "engine/user_group.h"
 #include "engine/waiters.h"
+#include "rootless/rootless.h"
 #include "sys/file.h"
 
 namespace hull::engine {
@@ -236,7 +238,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   spec_input.config = &config;
   TRY(prepare_root(row, config, image, &prepared));
   spec_input.systemd_cgroup = settings_.cgroup_manager == "systemd";
-  spec_input.cgroup_parent = settings_.cgroup_parent;
+  spec_input.cgroup_parent = rootless::inside() ? cgroup_parent_of(config, settings_) : settings_.cgroup_parent;
   spec_input.init_program = settings_.libexec + "/hull-monitor";
   if (const auto it = console_sizes_.find(row.id); it != console_sizes_.end()) spec_input.console_size = it->second;
 
@@ -252,6 +254,8 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
   };
   const auto go = [&]() -> Result<std::optional<Attachment>> {
     TRY_ASSIGN(UniqueFd lock, take_monitor_lock(paths_, row.id));
+    TRY(check_user_limits(config, settings_));
+    TRY(enter_user_group(config, settings_));
     TRY(prepare_namespaces(row, config, &prepared));
     TRY(prepare_mounts(row, config, &prepared));
     TRY(prepare_network_files(row, config, &prepared));

@@ -18,6 +18,7 @@
 #include "engine/engine_impl.h"
 #include "engine/host.h"
 #include "engine/process.h"
+#include "engine/user_group.h"
 #include "isolation/capabilities.h"
 #include "isolation/cgroup.h"
 #include "isolation/lsm.h"
@@ -187,8 +188,16 @@ Result<std::vector<Check>> EngineImpl::doctor() {
   }
   if (rootless::inside()) {
     say(Verdict::kGood, "user", "an ordinary user, in a user namespace of its own");
-    say(Verdict::kNote, "limits", "control groups are not this user's",
-        "memory, processor and process limits, pause and stats need root");
+    const isolation::Delegation delegated = find_user_group({}, settings_).delegation;
+    std::string none;
+    for (const char* controller : {"cpu", "memory", "pids"}) {
+      if (!delegated.has(controller)) none += std::string(none.empty() ? "" : ", ") + controller;
+    }
+    say(none.empty() ? Verdict::kGood : Verdict::kNote, "limits",
+        delegated.group.empty() ? "no control group is this user's: no limits, pause, stats"
+        : none.empty()          ? fmt::format("control groups are made in {}", delegated.group)
+                                : fmt::format("control groups are made in {}, without {}", delegated.group, none),
+        none.empty() ? "" : delegation_advice());
   } else {
     say(Verdict::kGood, "user", "root");
   }
@@ -273,7 +282,11 @@ Result<std::string> EngineImpl::info_json() {
   }
   auto host = isolation::CgroupHost::detect();
   const bool v2 = host.ok() && host->layout() == isolation::CgroupLayout::kUnified;
-  const bool limits = host.ok() && !rootless::inside();
+  const isolation::Delegation delegated =
+      rootless::inside() ? find_user_group({}, settings_).delegation : isolation::Delegation();
+  const auto can_limit = [&](std::string_view controller) {
+    return rootless::inside() ? delegated.has(controller) : host.ok() && host->find(controller) != nullptr;
+  };
   oci::JsonWriter w;
   w.object([&] {
     w.member("ID", std::string());
@@ -292,16 +305,16 @@ Result<std::string> EngineImpl::info_json() {
       w.member("Network", std::vector<std::string>{"bridge", "host", "none"});
       w.member("Log", std::vector<std::string>{"json-file", "none"});
     });
-    w.member("MemoryLimit", limits && host->find("memory") != nullptr);
-    w.member("SwapLimit", limits && host_has_swap_accounting());
-    w.member("PidsLimit", limits && host->find("pids") != nullptr);
-    w.member("CpuCfsPeriod", limits && host->find("cpu") != nullptr);
-    w.member("CpuCfsQuota", limits && host->find("cpu") != nullptr);
-    w.member("CPUShares", limits && host->find("cpu") != nullptr);
-    w.member("CPUSet", limits && host->find("cpuset") != nullptr);
+    w.member("MemoryLimit", can_limit("memory"));
+    w.member("SwapLimit", can_limit("memory") && host_has_swap_accounting());
+    w.member("PidsLimit", can_limit("pids"));
+    w.member("CpuCfsPeriod", can_limit("cpu"));
+    w.member("CpuCfsQuota", can_limit("cpu"));
+    w.member("CPUShares", can_limit("cpu"));
+    w.member("CPUSet", can_limit("cpuset"));
     w.member("IPv4Forwarding", sys::read_file("/proc/sys/net/ipv4/ip_forward", 16).value_or("0").starts_with('1'));
     w.member("LoggingDriver", "json-file");
-    w.member("CgroupDriver", rootless::inside() ? "none" : settings_.cgroup_manager);
+    w.member("CgroupDriver", rootless::inside() && delegated.group.empty() ? "none" : settings_.cgroup_manager);
     w.member("CgroupVersion", v2 ? "2" : "1");
     w.member("KernelVersion", name.release);
     w.member("OperatingSystem", os);

@@ -3,6 +3,7 @@
 #include "engine/engine_impl.h"
 #include "engine/host.h"
 #include "engine/monitor_client.h"
+#include "engine/user_group.h"
 #include "engine/validate.h"
 
 namespace hull::engine {
@@ -108,6 +109,7 @@ Result<std::vector<std::string>> EngineImpl::update(std::string_view ref, const 
   TRY(check_conflicts(config, request));
   apply(request, &config);
   TRY(validate(config));
+  if (request.changes_limits()) TRY(check_user_limits(config, settings_));
   std::vector<std::string> warnings;
   const bool swap = row.isolation == Isolation::kVm || host_has_swap_accounting();
   if (request.memory_swap && !swap) {

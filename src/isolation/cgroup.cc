@@ -15,6 +15,7 @@
 #include "isolation/cgroup_files.h"
 #include "isolation/cgroup_host.h"
 #include "isolation/cgroup_systemd.h"
+#include "isolation/delegation.h"
 #include "oci/json_reader.h"
 #include "oci/json_writer.h"
 #include "sys/file.h"
@@ -33,52 +34,6 @@ std::string parent_of(const std::string& path) {
   const size_t slash = path.rfind('/');
   return slash == std::string::npos ? std::string() : path.substr(0, slash);
 }
-
-/// The caller's own groups: "4:memory:/a/b" lines of /proc/self/cgroup.
-class OwnGroups {
- public:
-  Result<std::string> of(const CgroupMount& mount) {
-    if (text_.empty()) {
-      TRY_ASSIGN(text_, sys::read_file("/proc/self/cgroup", 1 << 20));
-    }
-    for (const std::string_view line : split(text_, "\n")) {
-      const size_t first = line.find(':');
-      const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
-      if (second == std::string_view::npos) continue;
-      const std::string_view names = line.substr(first + 1, second - first - 1);
-      const bool here = mount.version == 2 ? line.starts_with("0::")
-                                           : !names.empty() && !mount.controllers.empty() &&
-                                                 split(names, ",").front() == mount.controllers.front();
-      if (!here) continue;
-      std::string_view path = line.substr(second + 1);
-      // The file tells the path in the hierarchy; the mount may show only a part of it (inside another container).
-      if (path != "/") {
-        TRY_ASSIGN(const std::string root, root_of(mount));
-        if (root != "/" && path.starts_with(root)) path.remove_prefix(root.size());
-      }
-      // "/../x" is a group outside this group namespace: not reachable here.
-      if (path.starts_with("/..")) path = "/";
-      return sys::clean_path(path);
-    }
-    return std::string();
-  }
-
- private:
-  /// The mount's root; CgroupHost::detect() leaves it out, because only this needs it.
-  Result<std::string> root_of(const CgroupMount& mount) {
-    if (!mount.root.empty()) return mount.root;
-    if (!mounts_) {
-      TRY_ASSIGN(mounts_, mounted_cgroups());
-    }
-    for (const CgroupMount& other : *mounts_) {
-      if (other.path == mount.path) return other.root;
-    }
-    return std::string("/");
-  }
-
-  std::string text_;
-  std::optional<std::vector<CgroupMount>> mounts_;
-};
 
 Result<std::string> path_in(const CgroupMount& mount, const CgroupRequest& request, OwnGroups& own) {
   if (request.cgroups_path.starts_with('/')) {
@@ -241,6 +196,10 @@ Result<Cgroup> Cgroup::plan(const CgroupHost& host, const CgroupRequest& request
     if (named && !systemd_runs()) continue;
     Folder folder;
     TRY_ASSIGN(folder.path, path_in(mount, request, own));
+    if (request.tolerate_permission && !host.fixture()) {
+      TRY_ASSIGN(const std::string here, own.of(mount));
+      if (!may_make_group(mount, folder.path, here)) continue;
+    }
     folder.version = mount.version;
     folder.controllers = mount.controllers;
     folder.mount_path = mount.path;

@@ -87,7 +87,8 @@ struct CgroupRequest {
   std::string cgroups_path;
   /// --systemd-cgroup
   bool systemd = false;
-  /// --rootless or no privilege: hierarchies that can't be written are skipped unless something is asked of them.
+  /// --rootless or no privilege: hierarchies in which this user can't make the group are skipped unless something is
+  /// asked of them, and rules on devices are left out where they are forbidden.
   bool tolerate_permission = false;
 };
 

@@ -135,7 +135,14 @@ Result<void> Cgroup::apply_initial(const oci::Resources* resources) {
   if (resources != nullptr) rules = resources->devices;
   // Without a word about devices the safe reading counts, as in runc: none but the required ones.
   if (rules.empty()) rules.push_back({.allow = false, .type = "a", .major = {}, .minor = {}, .access = "rwm"});
-  if (!folders_.empty()) TRY(apply_devices(*this, std::move(rules), true, fixture_));
+  if (!folders_.empty()) {
+    auto applied = apply_devices(*this, std::move(rules), true, fixture_);
+    // Rules on devices are for the host's root alone to make. To others devices are closed by their owners and modes.
+    const int error = applied.ok() ? 0 : applied.error().error_number();
+    const bool forbidden = error == EPERM || error == EACCES;
+    const bool no_place = !applied.ok() && unified() == nullptr && find("devices") == nullptr;
+    if (!applied.ok() && !(tolerate_permission_ && (forbidden || no_place))) return applied;
+  }
   if (resources == nullptr) return {};
   return apply_limits(*resources);
 }

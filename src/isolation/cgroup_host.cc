@@ -13,6 +13,7 @@
 #include "isolation/cgroup.h"
 #include "isolation/cgroup_files.h"
 #include "sys/file.h"
+#include "sys/root.h"
 
 namespace hull::isolation {
 
@@ -128,6 +129,44 @@ Result<std::vector<CgroupMount>> mounted_cgroups() {
     if (mount.version == 2) mount.controllers = unified_controllers(mount.path);
   }
   return mounts;
+}
+
+Result<std::string> OwnGroups::of(const CgroupMount& mount) {
+  if (text_.empty()) {
+    TRY_ASSIGN(text_, sys::read_file("/proc/self/cgroup", 1 << 20));
+  }
+  for (const std::string_view line : split(text_, "\n")) {
+    const size_t first = line.find(':');
+    const size_t second = first == std::string_view::npos ? first : line.find(':', first + 1);
+    if (second == std::string_view::npos) continue;
+    const std::string_view names = line.substr(first + 1, second - first - 1);
+    const bool here = mount.version == 2 ? line.starts_with("0::")
+                                         : !names.empty() && !mount.controllers.empty() &&
+                                               split(names, ",").front() == mount.controllers.front();
+    if (!here) continue;
+    std::string_view path = line.substr(second + 1);
+    // The file tells the path in the hierarchy; the mount may show only a part of it (inside another container).
+    if (path != "/") {
+      const Result<std::string> root = root_of(mount);
+      if (!root.ok()) return root.error();
+      if (*root != "/" && path.starts_with(*root)) path.remove_prefix(root->size());
+    }
+    // "/../x" is a group outside this group namespace: not reachable here.
+    if (path.starts_with("/..")) path = "/";
+    return sys::clean_path(path);
+  }
+  return std::string();
+}
+
+Result<std::string> OwnGroups::root_of(const CgroupMount& mount) {
+  if (!mount.root.empty()) return mount.root;
+  if (!mounts_) {
+    TRY_ASSIGN(mounts_, mounted_cgroups());
+  }
+  for (const CgroupMount& other : *mounts_) {
+    if (other.path == mount.path) return other.root;
+  }
+  return std::string("/");
 }
 
 bool CgroupMount::has(std::string_view controller) const {

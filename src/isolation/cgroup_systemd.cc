@@ -43,15 +43,15 @@ Result<std::string> helper_path() {
     if (::access(place.c_str(), X_OK) == 0) return place;
   }
   return errorf(ErrorKind::kUnsupported,
-                "--systemd-cgroup: the program {} is not installed ({}); install it or leave the option out", kHelper,
+                "the program {} is not installed ({}); install it, or leave --systemd-cgroup out", kHelper,
                 fmt::join(places, ", "));
 }
 
 /// Runs the helper; its standard error is the message when it fails.
-Result<std::string> run_helper(std::vector<std::string> arguments) {
+Result<std::string> run_helper(std::vector<std::string> arguments, std::string_view asker = "--systemd-cgroup") {
   if (!sys::exists("/run/systemd/system")) {
-    return Error(ErrorKind::kUnsupported,
-                 "--systemd-cgroup: systemd is not running here (/run/systemd/system is absent): leave the option out");
+    return errorf(ErrorKind::kUnsupported,
+                  "{}: systemd is not running here (/run/systemd/system is absent): leave the option out", asker);
   }
   TRY_ASSIGN(const std::string program, helper_path());
   TRY_ASSIGN(sys::Pipe out, sys::make_pipe());
@@ -79,7 +79,7 @@ Result<std::string> run_helper(std::vector<std::string> arguments) {
   }
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return answer;
   const std::string said = message.ok() ? std::string(cgroup_files::trimmed(*message)) : std::string();
-  return errorf(ErrorKind::kUnavailable, "--systemd-cgroup: {}", said.empty() ? "the helper failed" : said);
+  return errorf(ErrorKind::kUnavailable, "{}: {}", asker, said.empty() ? "the helper failed" : said);
 }
 
 /// The resource members as `key=value` arguments; the helper turns them into unit properties.
@@ -182,6 +182,12 @@ Result<SystemdScope> start_systemd_scope(const CgroupRequest& request, const oci
   const std::string said(cgroup_files::trimmed(answer));
   return SystemdScope{.unit = names.unit,
                       .cgroup = said.starts_with('/') ? said : (parent == "/" ? "" : parent) + "/" + names.unit};
+}
+
+Result<void> attach_to_user_scope(const std::string& unit, const std::string& slice, pid_t pid) {
+  TRY(run_helper({"attach", unit, "slice=" + slice, "description=containers of hull", fmt::format("pid={}", pid)},
+                 "ask the user's systemd for a control group"));
+  return {};
 }
 
 Result<void> stop_systemd_unit(const std::string& unit) {

@@ -27,6 +27,9 @@ Result<std::string> expand_slice(const std::string& slice);
 /// Starts the scope with `pid` in it and waits until systemd has done so. kUnsupported where systemd doesn't run or the
 /// helper isn't installed.
 Result<SystemdScope> start_systemd_scope(const CgroupRequest& request, const oci::Resources* resources, pid_t pid);
+/// Puts a process into a delegated scope of the user's systemd: the one that is there (then into its group "commands"),
+/// or a new one.
+Result<void> attach_to_user_scope(const std::string& unit, const std::string& slice, pid_t pid);
 /// Stops the unit; one that is gone is success.
 Result<void> stop_systemd_unit(const std::string& unit);
 /// Sets the resource properties of a running unit (`update`), so that systemd does not undo what was written.

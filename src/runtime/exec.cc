@@ -149,6 +149,11 @@ class Exec {
       arguments.cgroup = static_cast<uint64_t>(cgroup_fd_);
     }
     const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+    if (pid < 0 && errno == EACCES && cgroup_fd_ >= 0) {
+      return errno_error(
+          "start a process in the container's control group, which this user may not enter from here: run the command "
+          "from where the container was started");
+    }
     if (pid < 0) return errno_error("clone a process into the container");
     if (pid == 0) child::run_exec(plan_);
     pid_ = static_cast<pid_t>(pid);

@@ -182,6 +182,8 @@ Result<void> Launch::plan_cgroup() {
     if (record_.rootless && (linux_config == nullptr || linux_config->cgroups_path.empty())) return {};
     return std::move(planned).error();
   }
+  // None where this user may make one: the container stays in its creator's, and has none of its own.
+  if (record_.rootless && planned->folders().empty()) return {};
   cgroup_ = std::move(*planned);
   record_.cgroup = cgroup_->record();
   return {};

@@ -92,18 +92,106 @@ def test_whiteouts_and_the_writable_layer(user):
 def test_what_needs_a_control_group_says_so(user, command):
     ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
     done = user.hull(*command, ran, check=False)
-    assert done.returncode == 1 and "control group" in done.stderr, done.stderr
+    assert done.returncode == 1 and "control group" in done.stderr and "chown" in done.stderr, done.stderr
     user.hull("rm", "-f", ran)
 
 
 @pytest.mark.parametrize("limit", [["--memory", "64m"], ["--cpus", "1"], ["--pids-limit", "10"]])
-def test_limits_are_refused(user, limit):
+def test_limits_are_refused_without_a_control_group(user, limit):
     done = user.hull("run", "--rm", *limit, "test", "true", check=False)
-    assert done.returncode == 125 and "need a control group" in done.stderr, done.stderr
+    assert done.returncode == 125 and "need a control group" in done.stderr and "chown" in done.stderr, done.stderr
     user.hull("create", "--name", "limited", "test", "true")
     done = user.hull("update", *limit, "limited", check=False)
     assert done.returncode == 1 and "need a control group" in done.stderr, done.stderr
     user.hull("rm", "limited")
+    done = user.hull("run", "--rm", "--cgroup-parent", "mine", "test", "true", check=False)
+    assert done.returncode == 125 and "control group of this user's own" in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module", params=["own", "named"])
+def delegated(request):
+    """A user whom an administrator gave control groups: of version 2 around the shell, or named in hull.toml."""
+    made = OrdinaryInstance(delegated=request.param)
+    try:
+        folder = made.folder / "image"
+        folder.mkdir()
+        images.load(made, folder)
+        yield made
+    finally:
+        made.close()
+
+
+def groups_of(user, workload):
+    return [path for path in user.cgroups() if path.endswith("/" + workload)]
+
+
+def test_pause_stats_and_exec_in_a_delegated_group(delegated):
+    ran = delegated.hull("run", "-d", "test", "sh", "-c", "while :; do :; done").stdout.strip()
+    groups = groups_of(delegated, ran)
+    assert groups and all(os.stat(path).st_uid == UID for path in groups)
+    pid = int(delegated.hull("inspect", "--format", "{{.State.Pid}}", ran).stdout)
+    used = lambda: pathlib.Path("/proc", str(pid), "stat").read_text().rsplit(")", maxsplit=1)[1].split()[11]  # noqa: E731
+    delegated.hull("pause", ran)
+    assert delegated.hull("inspect", "--format", "{{.State.Status}}", ran).stdout == "paused\n"
+    before = used()
+    time.sleep(0.3)
+    assert used() == before
+    delegated.hull("unpause", ran)
+    wait_until(lambda: used() != before, "it to go on")
+    row = delegated.hull("stats", "--no-stream", "--format", "{{.CPUPerc}} {{.PIDs}}", ran).stdout.split()
+    assert float(row[0].rstrip("%")) > 1 and row[1] == "1", row
+    delegated.hull("exec", "-d", ran, "sleep", "1000")
+    for path in groups:
+        wait_until(lambda path=path: len(pathlib.Path(path, "cgroup.procs").read_text().split()) == 2, "both in " + path)
+    assert len(delegated.hull("top", ran).stdout.splitlines()) == 3
+    delegated.hull("rm", "-f", ran)
+    assert not groups_of(delegated, ran)
+
+
+def controllers(user):
+    """What was given that can limit something."""
+    names = user.hull("info", "--format", "{{.MemoryLimit}} {{.CpuCfsQuota}} {{.PidsLimit}}").stdout.split()
+    return dict(zip(("memory", "cpu", "pids"), (name == "true" for name in names)))
+
+
+@pytest.mark.parametrize("controller,limit,changed,file", [
+    ("memory", ["--memory", "64m"], ["--memory", "80m"], "memory"),
+    ("cpu", ["--cpus", "0.5"], ["--cpus", "0.25"], "cpu"),
+    ("pids", ["--pids-limit", "10"], ["--pids-limit", "20"], "pids")])
+def test_limits_hold_where_their_controller_was_given(delegated, controller, limit, changed, file):
+    if not controllers(delegated)[controller]:
+        done = delegated.hull("run", "--rm", *limit, "test", "true", check=False)
+        assert done.returncode == 125 and f"with the controller {controller}" in done.stderr, done.stderr
+        return
+    ran = delegated.hull("run", "-d", *limit, "test", "sleep", "1000").stdout.strip()
+    names = {"memory": ("memory.limit_in_bytes", "memory.max"), "cpu": ("cpu.cfs_quota_us", "cpu.max"),
+             "pids": ("pids.max",)}[file]
+
+    def value():
+        found = [pathlib.Path(path, name).read_text().split()[0] for path in groups_of(delegated, ran) for name in names
+                 if pathlib.Path(path, name).exists()]
+        assert len(found) == 1, found
+        return int(found[0])
+
+    before, after = {"memory": (64 << 20, 80 << 20), "cpu": (50000, 25000), "pids": (10, 20)}[file]
+    assert value() == before
+    delegated.hull("update", *changed, *(["--memory-swap", "-1"] if file == "memory" else []), ran)
+    assert value() == after
+    delegated.hull("rm", "-f", ran)
+
+
+def test_doctor_and_info_tell_of_delegated_groups(delegated):
+    said = delegated.hull("doctor", check=False).stdout
+    assert f"control groups are made in {delegated.cgroup_parent[1:]}" in said, said
+    assert delegated.hull("info", "--format", "{{.CgroupDriver}}").stdout == "cgroupfs\n"
+
+
+def test_a_group_of_somebody_elses_is_not_taken(delegated):
+    ran = delegated.hull("run", "-d", "--cgroup-parent", "/", "test", "sleep", "1000", check=False)
+    assert ran.returncode == 125 or all(delegated.cgroup_parent in path
+                                        for path in groups_of(delegated, ran.stdout.strip())), ran.stderr
+    if ran.returncode == 0:
+        delegated.hull("rm", "-f", ran.stdout.strip())
 
 
 def test_machines_are_refused(user):

@@ -10,6 +10,18 @@ from support.instance import BIN, Instance, wait_until
 UID = 4242
 FIRST_SUBID, SUBIDS = 200000, 65536
 
+UNIFIED = "/sys/fs/cgroup" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "/sys/fs/cgroup/unified"
+
+
+def hierarchies():
+    """Where control groups are made: every hierarchy with controllers, and the one of version 2."""
+    if UNIFIED == "/sys/fs/cgroup":
+        return [UNIFIED]
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        rows = [line.split() for line in mounts]
+    return [row[1] for row in rows if row[2] in ("cgroup", "cgroup2") and "name=" not in row[3]]
+
+
 PREPARE = """
 set -e
 mount --make-rprivate /
@@ -28,11 +40,16 @@ exec sleep infinity
 class OrdinaryInstance(Instance):
     """`ranges`: the user has lines in /etc/subuid and /etc/subgid; `namespaces`: may make user namespaces (where not,
     the host is a user namespace itself, whose limit is 0); `path`: where programs are looked for;
-    `without_limits`: options that only root may give are left out of every command."""
+    `delegated`: control groups that an administrator gave the user: "named" in hull.toml, in every hierarchy, or
+    "own", the one of the v2 hierarchy in which the user's commands run."""
 
-    def __init__(self, settings="", ranges=True, namespaces=True, path=None, without_limits=False):
+    def __init__(self, settings="", ranges=True, namespaces=True, path=None, delegated=""):
+        if delegated == "own":
+            settings += 'cgroup_parent = "hull"\n'
         super().__init__(settings)
-        self.without_limits = without_limits
+        self.login = None
+        if delegated:
+            self.delegate(delegated)
         if path:
             self.environment["PATH"] = path
         host = self.folder / "host"
@@ -64,13 +81,28 @@ class OrdinaryInstance(Instance):
                                       "allowed" if namespaces else "forbidden"], stdout=subprocess.PIPE, text=True)
         assert self.host.stdout.readline() == "ready\n"
 
+    def delegate(self, how):
+        """As `mkdir` and `chown -R` below /sys/fs/cgroup do it."""
+        for top in ([UNIFIED] if how == "own" else hierarchies()):
+            group = pathlib.Path(top, self.cgroup_parent[1:])
+            group.mkdir()
+            if (group / "cpuset.cpus").exists() and top != UNIFIED:
+                for name in ("cpuset.cpus", "cpuset.mems"):
+                    (group / name).write_text(pathlib.Path(top, name).read_text())
+            elif top == UNIFIED:  # on a host with version 2 alone
+                names = pathlib.Path(top, "cgroup.controllers").read_text().split()
+                wanted = [name for name in names if name in ("cpu", "cpuset", "io", "memory", "pids")]
+                pathlib.Path(top, "cgroup.subtree_control").write_text(" ".join(f"+{name}" for name in wanted))
+            if top == UNIFIED:
+                self.login = group / "login"
+                self.login.mkdir()
+            subprocess.run(["chown", "-R", str(UID), group], check=True)
+
     def command(self, *arguments, program="hull"):
         words = [str(word) for word in arguments]
-        for limit in ("-m", "--cpus", "--pids-limit"):
-            while self.without_limits and limit in words:
-                del words[words.index(limit):words.index(limit) + 2]
+        enter = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"; exec "$@"', str(self.login)] if self.login else []
         own = [f"--user=/proc/{self.walled.pid}/ns/user"] if self.walled else []
-        return ["/usr/bin/nsenter", *own, f"--mount=/proc/{self.host.pid}/ns/mnt", f"--net=/run/netns/{self.netns}",
+        return [*enter, "/usr/bin/nsenter", *own, f"--mount=/proc/{self.host.pid}/ns/mnt", f"--net=/run/netns/{self.netns}",
                 "/usr/bin/setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups", str(BIN / program), *words]
 
     def keepers(self):
@@ -90,6 +122,8 @@ class OrdinaryInstance(Instance):
             except ProcessLookupError:
                 pass
         wait_until(lambda: not self.keepers(), "the keepers to end")
+        for path in self.cgroups():  # those that the keepers were in; one that has just ended is in it for a moment
+            wait_until(lambda path=path: subprocess.run(["rmdir", path], capture_output=True).returncode == 0, path)
         for process in filter(None, (self.host, self.walled)):
             process.kill()
             process.wait()

@@ -4,10 +4,12 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 
 #include "base/error_format.h"
+#include "sys/user_namespace.h"
 
 namespace hull::isolation::systemd {
 
@@ -37,12 +39,40 @@ struct BusError {
 
 Error bus_error(int code, std::string_view what) { return Error::from_errno(-code, what).as(ErrorKind::kUnavailable); }
 
+/// Straight to the user's systemd, which needs no D-Bus daemon; else through the user's bus.
+Result<Bus> connect_to_users() {
+  const char* folder = std::getenv("XDG_RUNTIME_DIR");
+  const char* user = std::getenv(sys::kUserVariable);  // in an ordinary user's namespaces the user is 0
+  const std::string id = user != nullptr ? user : std::to_string(::geteuid());
+  const std::string runtime = folder != nullptr && *folder != '\0' ? folder : "/run/user/" + id;
+  sd_bus* raw = nullptr;
+  int code = ::sd_bus_new(&raw);
+  if (code < 0) return bus_error(code, "make a connection");
+  Bus bus(raw);
+  std::string address = "unix:path=";
+  for (const char c : runtime + "/systemd/private") {
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '/' ||
+                       c == '-' || c == '_' || c == '.';
+    address += plain ? std::string(1, c) : fmt::format("%{:02x}", static_cast<unsigned char>(c));
+  }
+  code = ::sd_bus_set_address(bus.get(), address.c_str());
+  if (code >= 0) code = ::sd_bus_start(bus.get());
+  if (code >= 0) return bus;
+  sd_bus* other = nullptr;
+  if (::sd_bus_open_user(&other) >= 0) return Bus(other);
+  return bus_error(code, fmt::format("connect to the user's systemd at {}/systemd/private", runtime));
+}
+
 Result<Bus> connect() {
+  if (::geteuid() != 0 || sys::in_user_namespace()) return connect_to_users();
   sd_bus* bus = nullptr;
-  const int code = ::geteuid() == 0 ? ::sd_bus_open_system(&bus) : ::sd_bus_open_user(&bus);
+  const int code = ::sd_bus_open_system(&bus);
   if (code < 0) return bus_error(code, "connect to systemd's bus");
   return Bus(bus);
 }
+
+/// Who sends systemd's signals: nobody by name where the connection goes straight to it.
+const char* sender(sd_bus* bus) { return ::sd_bus_is_bus_client(bus) > 0 ? kService : nullptr; }
 
 /// What the JobRemoved signal said of the job that is waited for.
 struct Job {
@@ -62,7 +92,7 @@ int on_job_removed(sd_bus_message* message, void* userdata, sd_bus_error*) {
 
 /// Signals count from the subscription on, so it comes before the call that makes the job.
 Result<void> watch_jobs(sd_bus* bus, Job& job) {
-  int code = ::sd_bus_match_signal(bus, nullptr, kService, kPath, kManager, "JobRemoved", on_job_removed, &job);
+  int code = ::sd_bus_match_signal(bus, nullptr, sender(bus), kPath, kManager, "JobRemoved", on_job_removed, &job);
   if (code < 0) return bus_error(code, "watch systemd's jobs");
   BusError error;
   code = ::sd_bus_call_method(bus, kService, kPath, kManager, "Subscribe", &error.error, nullptr, "");
@@ -170,8 +200,10 @@ Result<std::string> control_group(sd_bus* bus, const std::string& unit) {
 
 }  // namespace
 
-Result<std::string> start_unit(const std::string& unit, const std::vector<Property>& properties) {
-  TRY_ASSIGN(const Bus bus, connect());
+namespace {
+
+/// What was asked for, and what every unit of Hull has.
+std::vector<Property> with_common(const std::string& unit, const std::vector<Property>& properties) {
   std::vector<Property> all = properties;
   all.push_back({"DefaultDependencies", false});
   for (const char* name : {"MemoryAccounting", "CPUAccounting", "TasksAccounting", "IOAccounting"}) {
@@ -183,6 +215,40 @@ Result<std::string> start_unit(const std::string& unit, const std::vector<Proper
     // A failed scope of an earlier run must not hold the name.
     all.push_back({"CollectMode", std::string("inactive-or-failed")});
   }
+  return all;
+}
+
+}  // namespace
+
+Result<void> attach_unit(const std::string& unit, const std::vector<Property>& properties) {
+  TRY_ASSIGN(const Bus bus, connect());
+  Job job;
+  TRY(watch_jobs(bus.get(), job));
+  BusError error;
+  TRY_ASSIGN(int code, call_start(bus.get(), unit, with_common(unit, properties), error, job));
+  if (code >= 0) return wait_for(bus.get(), job, unit);
+  if (!error.has_name("org.freedesktop.systemd1.UnitExists")) {
+    return errorf(ErrorKind::kUnavailable, "start {}: {}", unit, error.text(code));
+  }
+  std::vector<uint32_t> pids;
+  for (const Property& property : properties) {
+    if (property.name == "PIDs") pids = std::get<std::vector<uint32_t>>(property.value);
+  }
+  TRY_ASSIGN(const Message call, new_call(bus.get(), "AttachProcessesToUnit"));
+  code = ::sd_bus_message_append(call.get(), "ss", unit.c_str(), "/commands");
+  if (code >= 0) {
+    code = ::sd_bus_message_append_array(call.get(), 'u', pids.data(), pids.size() * sizeof(uint32_t));
+  }
+  if (code < 0) return bus_error(code, "make a call to systemd");
+  BusError refused;
+  code = ::sd_bus_call(bus.get(), call.get(), 0, &refused.error, nullptr);
+  if (code < 0) return errorf(ErrorKind::kUnavailable, "attach to {}: {}", unit, refused.text(code));
+  return {};
+}
+
+Result<std::string> start_unit(const std::string& unit, const std::vector<Property>& properties) {
+  TRY_ASSIGN(const Bus bus, connect());
+  const std::vector<Property> all = with_common(unit, properties);
   Job job;
   TRY(watch_jobs(bus.get(), job));
   BusError error;
