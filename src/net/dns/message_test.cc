@@ -66,7 +66,7 @@ TEST(Names, PointersGoBackwardsOnly) {
     at = 15;
     EXPECT_FALSE(read_name(m, at).has_value()) << int{target};
   }
-  m.resize(m.size() - 1);
+  m.pop_back();
   at = 15;
   EXPECT_FALSE(read_name(m, at).has_value()) << "cut";
 }
