@@ -25,6 +25,21 @@ int shared_file() {
   return it->second;
 }
 
+/// SQLite's lock on a log's index (unix-shm: UNIX_SHM_DMS): while anybody shares it, an opener takes the index as it
+/// is.
+constexpr off_t kIndexInUseByte = 128;
+/// Beyond all that SQLite locks: whose turn it is to share that one.
+constexpr off_t kHolderByte = 1 << 30;
+
+bool lock_byte(int fd, short type, off_t byte) {
+  struct flock lock{};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return ::fcntl(fd, F_OFD_SETLK, &lock) == 0;
+}
+
 int map_shared(sqlite3_file* file, int region, int size, int extend, void volatile** out) {
   const int code = g_plain_methods->xShmMap(file, region, size, extend, out);
   if (code != SQLITE_OK || extend == 0 || *out == nullptr) return code;
@@ -70,6 +85,11 @@ void keep_log_between_commands(db::Database& database, const std::string& path) 
   sqlite3_file_control(database.raw(), "main", SQLITE_FCNTL_PERSIST_WAL, &keep);
   allocate_shared_blocks(database.raw(), path);
   sqlite3_wal_hook(database.raw(), shorten_log, &database);
+}
+
+int hold_log_index() {
+  const int fd = shared_file();
+  return fd >= 0 && lock_byte(fd, F_WRLCK, kHolderByte) && lock_byte(fd, F_RDLCK, kIndexInUseByte) ? fd : -1;
 }
 
 }  // namespace hull::engine

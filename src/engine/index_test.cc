@@ -1,11 +1,16 @@
 #include "engine/index.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
+#include <functional>
+
 #include "db/database.h"
+#include "engine/index_log.h"
 #include "engine/process.h"
 #include "sys/file.h"
 
@@ -109,6 +114,75 @@ TEST_F(IndexTest, TheLogStaysShortWithManyShortCommands) {
   }
   EXPECT_LT(log_size(), 1 << 20);
   EXPECT_EQ(open()->ids()->size(), 200U);
+}
+
+/// What a command does, in a process of its own. `hold`: it lives on, as a monitor does, until it is killed.
+class Command {
+ public:
+  explicit Command(const std::function<bool()>& body, bool hold = false) {
+    int ends[2];
+    EXPECT_EQ(::pipe(ends), 0);
+    pid_ = ::fork();
+    if (pid_ == 0) {
+      const char good = body() ? 1 : 0;
+      if (::write(ends[1], &good, 1) != 1) ::_exit(1);
+      while (hold) ::pause();
+      ::_exit(0);
+    }
+    char good = 0;
+    EXPECT_EQ(::read(ends[0], &good, 1), 1);
+    good_ = good == 1;
+    ::close(ends[0]);
+    ::close(ends[1]);
+    if (!hold) end();
+  }
+  ~Command() { end(); }
+  void end() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    ::waitpid(pid_, nullptr, 0);
+    pid_ = -1;
+  }
+  bool good() const { return good_; }
+
+ private:
+  pid_t pid_ = -1;
+  bool good_ = false;
+};
+
+TEST_F(IndexTest, TheIndexOfTheLogIsMadeAnewOnlyWhenNobodyHoldsIt) {
+  // Whoever makes it anew cuts the file short first: a byte behind its end tells.
+  const auto mark = [&] {
+    const UniqueFd file = sys::open(path_ + "-shm", O_WRONLY).value();
+    return ::pwrite(file.get(), "x", 1, 100'000) == 1;
+  };
+  const auto marked = [&] {
+    struct stat info{};
+    return ::stat((path_ + "-shm").c_str(), &info) == 0 && info.st_size > 100'000;
+  };
+  const auto add = [&](char c) {
+    return Command([&, c] { return open()->add(row(c, std::string("n") + c), "{}", {}).ok(); }).good();
+  };
+  const auto take = [&] {
+    const auto index = open();
+    return hold_log_index() >= 0;
+  };
+  ASSERT_TRUE(add('a') && mark());
+  ASSERT_TRUE(add('b'));
+  EXPECT_FALSE(marked());
+
+  Command monitor(take, true);
+  EXPECT_TRUE(monitor.good());
+  EXPECT_FALSE(Command(take).good()) << "one at a time";
+  ASSERT_TRUE(mark() && add('c') && add('d'));
+  EXPECT_TRUE(marked());
+  EXPECT_EQ(open()->ids()->size(), 4U);
+
+  monitor.end();
+  EXPECT_TRUE(Command(take).good());
+  ASSERT_TRUE(add('e'));
+  EXPECT_FALSE(marked());
+  EXPECT_EQ(open()->ids()->size(), 5U);
 }
 
 TEST_F(IndexTest, ManyProcessesAtOnce) {

@@ -30,8 +30,7 @@ sockaddr_un address_in(int dir_fd) {
 
 }  // namespace
 
-Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock,
-                                const std::vector<UniqueFd>& held) {
+Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock) {
   TRY_ASSIGN(const UniqueFd run_dir, sys::open(paths.run_of(request.id), O_RDONLY | O_DIRECTORY));
   TRY_ASSIGN(const UniqueFd data_dir, sys::open(paths.workload(request.id), O_RDONLY | O_DIRECTORY));
   const UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -49,9 +48,9 @@ Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& reques
   SpawnRequest spawn_request;
   spawn_request.argv.push_back(request.program);
   spawn_request.argv.insert(spawn_request.argv.end(), request.arguments.begin(), request.arguments.end());
-  if (!held.empty()) {
+  if (!request.held.empty()) {
     spawn_request.argv.emplace_back("--keep-fds");
-    spawn_request.argv.push_back(fmt::format("{}", held.size()));
+    spawn_request.argv.push_back(fmt::format("{}", request.held.size()));
   }
   spawn_request.argv.emplace_back("--");
   spawn_request.argv.insert(spawn_request.argv.end(), request.create_argv.begin(), request.create_argv.end());
@@ -60,8 +59,8 @@ Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& reques
                        {monitor::kRunFd, run_dir.get()},
                        {monitor::kWorkloadFd, data_dir.get()},
                        {monitor::kListenFd, listener.get()}};
-  for (size_t i = 0; i < held.size(); ++i) {
-    spawn_request.fds.emplace_back(monitor::kFirstUnusedFd + static_cast<int>(i), held[i].get());
+  for (size_t i = 0; i < request.held.size(); ++i) {
+    spawn_request.fds.emplace_back(monitor::kFirstUnusedFd + static_cast<int>(i), request.held[i]);
   }
   spawn_request.new_session = true;
   TRY(spawn(spawn_request));

@@ -20,12 +20,11 @@ struct MonitorRequest {
   std::string id;
   std::vector<std::string> arguments;    // before "--"
   std::vector<std::string> create_argv;  // the runtime's command
+  std::vector<int> held;                 // descriptors that it keeps open as long as it lives; they stay the caller's
 };
 
-/// Starts the monitor of a workload whose run folder exists. Returns the control connection. `held` are descriptors
-/// that the monitor shall keep open as long as it lives.
-Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock,
-                                const std::vector<UniqueFd>& held);
+/// Starts the monitor of a workload whose run folder exists. Returns the control connection.
+Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock);
 
 /// The control connection of a running monitor; kNotFound when there is none.
 Result<UniqueFd> connect_monitor(const Paths& paths, std::string_view id);

@@ -10,6 +10,7 @@
 #include "engine/engine_impl.h"
 #include "engine/host.h"
 #include "engine/image_view.h"
+#include "engine/index_log.h"
 #include "engine/merge.h"
 #include "engine/process.h"
 #include "engine/runtime_error.h"
@@ -269,7 +270,9 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
 
     MonitorRequest request = monitor_request(row, config, attach_input);
     TRY(add_service_options(row, config, spec, again, &request.arguments));
-    TRY_ASSIGN(UniqueFd control, launch_monitor(paths_, request, std::move(lock), prepared.held));
+    for (const UniqueFd& port : prepared.held) request.held.push_back(port.get());
+    if (const int fd = hold_log_index(); fd >= 0) request.held.push_back(fd);
+    TRY_ASSIGN(UniqueFd control, launch_monitor(paths_, request, std::move(lock)));
     std::optional<Attachment> attachment;
     Result<void> asked;
     if (attach_output || attach_input) {

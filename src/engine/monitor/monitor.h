@@ -26,7 +26,8 @@ struct Options {
   int log_buffer = 0;                    // bytes that may wait for the journal; 0: the kernel's default
   RestartRule restart;
   HealthRule health;
-  int keep_fds = 0;  // descriptors after kListenFd to keep open as long as the workload lives (published ports)
+  /// Descriptors after kListenFd to keep open as long as the workload lives: published ports, the index of the log.
+  int keep_fds = 0;
   bool tty = false;
   bool open_stdin = false;
   bool stdin_once = false;         // the end of a client's input closes the workload's
