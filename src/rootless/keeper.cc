@@ -16,6 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdlib>
@@ -43,6 +44,8 @@ namespace {
 constexpr const char* kDnsForward = "169.254.53.53";
 /// How long the namespaces wait for the next command when nobody uses them.
 constexpr int64_t kIdleMs = 2000;
+/// Before pasta is started again, when it ended soon after its start: doubled each time, up to the longest.
+constexpr int64_t kFirstRepairMs = 100, kLongestRepairMs = 30'000;
 
 struct SocketRequest {
   int family = 0, type = 0;
@@ -65,8 +68,16 @@ Result<Finished> run_program(std::vector<std::string> words) {
   std::vector<char*> argv;
   for (std::string& word : words) argv.push_back(word.data());
   argv.push_back(nullptr);
+  // The outside process keeps its signals for later; what it starts must take them.
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
   pid_t pid = -1;
-  const int error = ::posix_spawnp(&pid, argv[0], &actions, nullptr, argv.data(), environ);
+  const int error = ::posix_spawnp(&pid, argv[0], &actions, &attributes, argv.data(), environ);
+  ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return Error::from_errno(error, fmt::format("start {}", words[0]));
   errors.write_end.reset();
@@ -225,6 +236,9 @@ class Outside {
   Result<std::string> hear();
   Result<void> start_inside();
   Result<void> start_pasta();
+  /// From now on a pasta that ends (killed, or run down) is started again.
+  void watch_pasta(sys::Loop& loop);
+  void repair_pasta(sys::Loop& loop);
   Result<void> write_record();
   Result<UniqueFd> inner_socket(int family, int type);
   /// Somebody else in the user namespace: a monitor, hull-dns, a command. 0 when there is nobody.
@@ -235,7 +249,8 @@ class Outside {
   std::string run_;
   pid_t joined_ = 0, inside_ = -1, pasta_ = -1;
   uint64_t user_namespace_ = 0;
-  UniqueFd control_, inside_fd_, listener_, somebody_;
+  int64_t repair_ms_ = 0;  ///< to wait before the next start of pasta
+  UniqueFd control_, inside_fd_, listener_, somebody_, pasta_fd_;
   std::optional<sys::FileLock> alone_;
 };
 
@@ -316,6 +331,31 @@ Result<void> Outside::start_pasta() {
   }
   pasta_ = read_pid();
   return {};
+}
+
+void Outside::watch_pasta(sys::Loop& loop) {
+  if (pasta_ <= 0) return;
+  auto opened = sys::pidfd_open(pasta_);
+  if (!opened.ok()) return repair_pasta(loop);
+  pasta_fd_ = std::move(*opened);
+  const auto settled = loop.after(kLongestRepairMs, [this] { repair_ms_ = 0; });
+  const auto ended = [this, &loop, settled](uint32_t) {
+    loop.forget(pasta_fd_.get());
+    pasta_fd_.reset();
+    loop.cancel(settled);
+    repair_pasta(loop);
+  };
+  ignore_result(loop.watch(pasta_fd_.get(), EPOLLIN, ended));
+}
+
+// Its device goes with it, and with that addresses and routes; the next one brings them again.
+void Outside::repair_pasta(sys::Loop& loop) {
+  pasta_ = -1;
+  loop.after(repair_ms_, [this, &loop] {
+    const auto started = start_pasta();
+    started.ok() && pasta_ > 0 ? watch_pasta(loop) : repair_pasta(loop);
+  });
+  repair_ms_ = std::clamp(repair_ms_ * 2, kFirstRepairMs, kLongestRepairMs);
 }
 
 Result<void> Outside::prepare() {
@@ -421,6 +461,7 @@ Result<void> Outside::serve() {
   TRY(loop.watch(inside_fd_.get(), EPOLLIN, stop));
   PortService ports(loop, std::move(listener_), [this](int family, int type) { return inner_socket(family, type); });
   TRY(ports.start());
+  watch_pasta(loop);
   wait_for_last(loop);
   auto ran = loop.run();
   ignore_result(sys::pidfd_signal(inside_fd_.get(), SIGKILL));

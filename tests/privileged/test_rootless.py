@@ -252,6 +252,36 @@ def test_a_command_meets_a_dying_keeper(user):
         user.hull("ps", "-q")
 
 
+def pastas(user):
+    return [pid for pid, line in user.keepers().items() if line.startswith("pasta")]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_pasta_is_started_again(user, number):
+    """Outside is the host's other address, as in test_pull_and_push."""
+    user.in_netns(["ip", "address", "add", "192.0.2.21/24", "dev", "out0"], check=False)
+    folder = user.folder / "outside"
+    folder.mkdir(exist_ok=True)
+    (folder / "page").write_text("outside\n")
+    server = subprocess.Popen(["nsenter", f"--net=/run/netns/{user.netns}", "/usr/bin/python3", "-m", "http.server", "-b",
+                               "192.0.2.21", "-d", str(folder), "8140"], stderr=subprocess.DEVNULL)
+    try:
+        ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+        ask = "printf 'GET /page HTTP/1.0\\r\\n\\r\\n' | timeout 1 nc 192.0.2.21 8140"
+        reach = lambda: "outside" in user.hull("exec", ran, "sh", "-c", ask, check=False).stdout  # noqa: E731
+        wait_until(reach, "the way out")
+        for _ in range(2):
+            old, = pastas(user)
+            os.kill(old, number)
+            wait_until(lambda old=old: pastas(user) not in ([], [old]), "the next one")
+            wait_until(reach, "the way out")
+        user.hull("rm", "-f", ran)
+    finally:
+        server.kill()
+        server.wait()
+    wait_until(lambda: not user.keepers(), "all to end")
+
+
 def test_pull_and_push(user):
     """Through pasta: the registry is on another address of the host, since its own is copied."""
     user.in_netns(["ip", "address", "add", "192.0.2.20/24", "dev", "out0"])
