@@ -66,3 +66,12 @@ def test_machines_under_qemu_with_kvm(bed):
 def test_containers_on_pure_control_groups_v2(bed):
     assert bed.run("grep -c cgroup /proc/mounts; cat /sys/fs/cgroup/cgroup.controllers")[1].split()[:2] == ["1", "cpuset"]
     run_tests(bed, "test_parity.py", [f"{name}[container]" for name in CORE], timeout=300)
+
+
+def test_limits_of_an_ordinary_user_on_pure_control_groups_v2(bed):
+    """Controllers of version 2 that an administrator handed to the user; outside there is none of them."""
+    run_tests(bed, "test_rootless.py", [
+        "test_pause_stats_and_exec_in_a_delegated_group[own]",
+        "test_limits_hold_where_their_controller_was_given[own-memory-limit0-changed0-memory]",
+        "test_limits_hold_where_their_controller_was_given[own-cpu-limit1-changed1-cpu]",
+        "test_limits_hold_where_their_controller_was_given[own-pids-limit2-changed2-pids]"], timeout=300)

@@ -10,7 +10,7 @@ import time
 import pytest
 from support import images
 from support.instance import wait_until
-from support.ordinary_user import UID, OrdinaryInstance
+from support.ordinary_user import UID, UNIFIED, OrdinaryInstance
 
 
 @pytest.fixture(scope="module")
@@ -192,6 +192,92 @@ def test_a_group_of_somebody_elses_is_not_taken(delegated):
                                         for path in groups_of(delegated, ran.stdout.strip())), ran.stderr
     if ran.returncode == 0:
         delegated.hull("rm", "-f", ran.stdout.strip())
+
+
+class UsersSystemd:
+    """The user's systemd as a host with control groups v2 alone has it, of a session whose group is not the user's.
+
+    The host's own systemd, which would move processes out of the session, is not here: the user may write the one file
+    that needs it."""
+
+    def __init__(self, user):
+        self.user = user
+        self.top = pathlib.Path(UNIFIED, user.cgroup_parent[1:])
+        of_user = self.top / f"user.slice/user-{UID}.slice"
+        self.manager, self.session = of_user / f"user@{UID}.service", of_user / "session-1.scope"
+        for folder in (self.manager, self.session):
+            folder.mkdir(parents=True)
+        subprocess.run(["chown", "-R", str(UID), self.manager, of_user / "cgroup.procs"], check=True)
+        self.runtime = user.folder / "xdg"
+        self.runtime.mkdir()
+        os.chown(self.runtime, UID, UID)
+        user.environment["XDG_RUNTIME_DIR"] = str(self.runtime)
+        mounts = ("mount -t cgroup2 none /sys/fs/cgroup; mount -t tmpfs none /run/systemd; mkdir /run/systemd/system; "
+                  "echo ready; exec sleep infinity")
+        self.holder = subprocess.Popen(
+            self.within(self.top, "nsenter", f"--mount=/proc/{user.host.pid}/ns/mnt", "unshare", "--cgroup", "sh", "-ec",
+                        mounts), stdout=subprocess.PIPE, text=True)
+        assert self.holder.stdout.readline() == "ready\n"
+        plain = user.command
+        user.command = lambda *words, **more: self.within(self.session, "nsenter", f"--cgroup={self.namespace()}",
+                                                          *plain(*words, **more))
+        self.systemd = subprocess.Popen(
+            self.within(self.manager, "nsenter", f"--mount=/proc/{user.host.pid}/ns/mnt",
+                        f"--cgroup={self.namespace()}", "setpriv", f"--reuid={UID}", f"--regid={UID}", "--clear-groups",
+                        "/lib/systemd/systemd", "--user"),
+            env=user.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: (self.runtime / "systemd/private").exists(), "the user's systemd")
+
+    @staticmethod
+    def within(group, *command):
+        return ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"; exec "$@"', str(group), *command]
+
+    def namespace(self):
+        return f"/proc/{self.holder.pid}/ns/cgroup"
+
+    def close(self):
+        self.systemd.terminate()
+        for process in (self.systemd, self.holder):
+            try:
+                process.wait(5 if process is self.systemd else 0)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        self.holder.stdout.close()
+
+
+def test_a_scope_of_the_users_systemd():
+    user = OrdinaryInstance(delegated="systemd")
+    systemd = None
+    try:
+        systemd = UsersSystemd(user)
+        folder = user.folder / "image"
+        folder.mkdir()
+        images.load(user, folder)
+        scope = systemd.manager / "app.slice/hull.scope"
+        assert not scope.exists()
+        ran = user.hull("run", "-d", "test", "sleep", "1000").stdout.strip()
+        assert (scope / "hull" / ran / "cgroup.procs").read_text().split()
+        assert not (scope / "cgroup.procs").read_text(), "a group with processes hands no controllers down"
+        assert (scope / "commands/cgroup.procs").read_text().split(), "its monitor"
+        user.hull("pause", ran)
+        assert user.hull("inspect", "--format", "{{.State.Status}}", ran).stdout == "paused\n"
+        user.hull("unpause", ran)
+        assert user.hull("exec", ran, "echo", "from the session").stdout == "from the session\n"
+        other = user.hull("run", "-d", "--cgroup-parent", "mine", "test", "sleep", "1000").stdout.strip()
+        assert (scope / "mine" / other).exists()
+        assert "hull.scope" in user.hull("doctor", check=False).stdout.replace("\n", "").replace(" ", "")
+        user.hull("rm", "-f", ran, other)
+        wait_until(lambda: not scope.exists(), "the scope to end with its last process")
+        assert user.hull("run", "--rm", "test", "echo", "again").stdout == "again\n"
+    finally:
+        for workload in user.hull("ps", "-aq", check=False).stdout.split():
+            user.hull("rm", "-f", workload, check=False)
+        wait_until(lambda: not user.keepers(), "the keepers to end")
+        if systemd:
+            systemd.close()
+            del user.command
+        user.close()
 
 
 def test_machines_are_refused(user):

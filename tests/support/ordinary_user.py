@@ -41,14 +41,14 @@ class OrdinaryInstance(Instance):
     """`ranges`: the user has lines in /etc/subuid and /etc/subgid; `namespaces`: may make user namespaces (where not,
     the host is a user namespace itself, whose limit is 0); `path`: where programs are looked for;
     `delegated`: control groups that an administrator gave the user: "named" in hull.toml, in every hierarchy, or
-    "own", the one of the v2 hierarchy in which the user's commands run."""
+    "own", the one of the v2 hierarchy in which the user's commands run; "systemd": the test sees to it."""
 
     def __init__(self, settings="", ranges=True, namespaces=True, path=None, delegated=""):
-        if delegated == "own":
+        if delegated in ("own", "systemd"):
             settings += 'cgroup_parent = "hull"\n'
         super().__init__(settings)
         self.login = None
-        if delegated:
+        if delegated in ("own", "named"):
             self.delegate(delegated)
         if path:
             self.environment["PATH"] = path
