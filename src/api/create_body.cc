@@ -108,7 +108,8 @@ std::string_view plain(std::string_view target) {
 
 class Translator {
  public:
-  explicit Translator(Json body) : body_(std::move(body)) {}
+  Translator(Json body, Version version) : body_(std::move(body)), version_(version) {}
+  std::vector<std::string> warnings;
 
   Result<Config> run(std::string_view name, std::string_view platform) {
     TRY(top());
@@ -198,6 +199,11 @@ class Translator {
         anonymous_.push_back(std::move(mount));
       }
     }
+    if (version_ >= Version{1, 52}) {
+      if (const auto mac = take(&m, "MacAddress"); mac && !mac->is_default()) {
+        return bad("container-wide MAC address no longer supported; use endpoint-specific MAC address instead");
+      }
+    }
     if (const auto disabled = take(&m, "NetworkDisabled"); disabled && disabled->flag) network_disabled_ = true;
     std::erase_if(m, [](const auto& member) {
       // Where nothing and the default are different things.
@@ -216,6 +222,8 @@ class Translator {
     if (!host_.is(Type::kObject)) return bad("HostConfig: expected an object");
     Members& m = host_.members;
     std::erase_if(m, [](const auto& member) { return in(kMeaningless, member.first); });
+    // Kernels no longer have this limit; the API ignores it from 1.52 on. Older clients are told that it is unknown.
+    if (version_ >= Version{1, 52}) take(&m, "KernelMemoryTCP");
     TRY(paths(&m));
     if (const auto binds = take(&m, "Binds")) {
       for (const Json& bind : binds->items) {
@@ -309,13 +317,22 @@ class Translator {
   }
 
   /// A port without a binding is published at a free one.
-  static Result<void> port_bindings(Members* m) {
+  Result<void> port_bindings(Members* m) {
     std::optional<Json> ports = take(m, "PortBindings");
     if (!ports || ports->members.empty()) return {};
+    std::string empty;
     for (auto& [port, bindings] : ports->members) {
       if (bindings.is(Type::kNull)) bindings.type = Type::kArray;
       if (!bindings.is(Type::kArray)) return errorf(ErrorKind::kInvalid, "PortBindings: {}: expected a list", port);
-      if (bindings.items.empty()) bindings.items.push_back(object());
+      if (!bindings.items.empty()) continue;
+      bindings.items.push_back(object());
+      empty += (empty.empty() ? "" : ", ") + port;
+    }
+    if (!empty.empty() && version_ >= Version{1, 52}) {
+      warnings.push_back(
+          fmt::format("Following container port(s) have an empty list of port-bindings: {}. Such bindings "
+                      "will be discarded in a future version.",
+                      empty));
     }
     m->emplace_back("PortBindings", std::move(*ports));
     return {};
@@ -348,6 +365,7 @@ class Translator {
   }
 
   Json body_, host_, endpoints_;
+  Version version_;
   std::array<bool, 3> attach_ = {false, false, false};
   std::vector<MountRequest> mounts_;
   std::vector<MountRequest> anonymous_;  // of the image's kind: a path alone
@@ -358,10 +376,14 @@ class Translator {
 
 }  // namespace
 
-Result<Config> read_create(std::string_view body, std::string_view name, std::string_view platform) {
+Result<Config> read_create(std::string_view body, std::string_view name, std::string_view platform, Version version,
+                           std::vector<std::string>* warnings) {
   TRY_ASSIGN(Json document, parse_json_object(body));
   if (document.members.empty()) return bad("the body of the request is empty: expected a container's configuration");
-  return Translator(std::move(document)).run(name, platform);
+  Translator translator(std::move(document), version);
+  TRY_ASSIGN(Config config, translator.run(name, platform));
+  if (warnings != nullptr) *warnings = std::move(translator.warnings);
+  return config;
 }
 
 }  // namespace hull::api

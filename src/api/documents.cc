@@ -7,7 +7,9 @@
 #include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
+#include "engine/health.h"
 #include "engine/mount_lines.h"
+#include "engine/paths.h"
 
 namespace hull::api {
 namespace {
@@ -50,7 +52,15 @@ int64_t unix_seconds(engine::TimePoint when) {
   return std::chrono::duration_cast<std::chrono::seconds>(when.time_since_epoch()).count();
 }
 
-void write_container(JsonWriter& w, const engine::WorkloadSummary& one, std::optional<uint64_t> disk) {
+int64_t failing_streak(const engine::Settings& settings, const engine::WorkloadSummary& one) {
+  // A check that succeeded ends the streak.
+  if (one.health.empty() || one.health == "healthy") return 0;
+  const engine::Paths paths{settings.data_root, settings.run_root};
+  const auto record = engine::read_health_record(paths, one.id, one.pid != 0);
+  return record ? record->failing_streak : 0;
+}
+
+void write_container(JsonWriter& w, const engine::WorkloadSummary& one, const ContainerExtras& extras) {
   w.object([&] {
     w.member("Id", one.id);
     w.member("Names", std::vector<std::string>{"/" + one.name});
@@ -68,13 +78,19 @@ void write_container(JsonWriter& w, const engine::WorkloadSummary& one, std::opt
         });
       }
     });
-    if (disk) {
-      w.member_opt("SizeRw", *disk);
-      w.member("SizeRootFs", *disk);
+    if (extras.disk) {
+      w.member_opt("SizeRw", *extras.disk);
+      w.member("SizeRootFs", *extras.disk);
     }
     w.member("Labels", one.labels);
     w.member("State", to_string(one.status));
     w.member("Status", one.status_text);
+    if (extras.failing_streak) {
+      w.object("Health", [&] {
+        w.member("Status", one.health.empty() ? std::string("none") : one.health);
+        w.member("FailingStreak", *extras.failing_streak);
+      });
+    }
     w.object("HostConfig", [&] {
       w.member("NetworkMode", one.network);
       if (one.isolation == engine::Isolation::kVm) w.member("Isolation", to_string(one.isolation));
@@ -121,16 +137,18 @@ void write_volume(JsonWriter& w, const engine::Volume& volume) {
   });
 }
 
-std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes) {
+std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes,
+                          const engine::Settings* health) {
   JsonWriter w;
   w.array([&] {
     for (const engine::WorkloadSummary& one : workloads) {
-      std::optional<uint64_t> disk;
+      ContainerExtras extras;
       if (sizes != nullptr) {
         const auto footprint = sizes->footprint(one.id);
-        disk = footprint.ok() ? footprint->disk : 0;
+        extras.disk = footprint.ok() ? footprint->disk : 0;
       }
-      write_container(w, one, disk);
+      if (health != nullptr) extras.failing_streak = failing_streak(*health, one);
+      write_container(w, one, extras);
     }
   });
   return std::move(w).take();
@@ -142,6 +160,7 @@ std::string stats_document(const ContainerStats& now, engine::TimePoint read, co
   w.object([&] {
     w.member("name", "/" + now.name);
     w.member("id", now.id);
+    w.member("os_type", "linux");
     w.member("read", time_text(read));
     w.member("preread", time_text(read_before));
     w.object("pids_stats", [&] {

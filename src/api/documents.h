@@ -17,14 +17,22 @@ namespace hull::api {
 /// Seconds since 1970, as Docker's lists have times.
 int64_t unix_seconds(engine::TimePoint when);
 
-/// One entry of Docker's list; with `disk` (bytes) also its sizes.
-void write_container(JsonWriter& w, const engine::WorkloadSummary& one, std::optional<uint64_t> disk);
+/// What an entry of Docker's list has in some versions, or when it is asked for.
+struct ContainerExtras {
+  std::optional<uint64_t> disk;           // bytes
+  std::optional<int64_t> failing_streak;  // with it the health is shown
+};
+void write_container(JsonWriter& w, const engine::WorkloadSummary& one, const ContainerExtras& extras);
+/// How many health checks in a row have failed; 0 without health checks.
+int64_t failing_streak(const engine::Settings& settings, const engine::WorkloadSummary& one);
 
 /// A volume, with its size where it is known.
 void write_volume(JsonWriter& w, const engine::Volume& volume);
 
-/// Docker's list. With an engine also sizes, which cost a look at every file that was written.
-std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes);
+/// Docker's list. With an engine also sizes, which cost a look at every file that was written; with settings (1.52 and
+/// newer) also the health.
+std::string list_document(const std::vector<engine::WorkloadSummary>& workloads, engine::Engine* sizes,
+                          const engine::Settings* health);
 
 /// Docker's statistics; `before` is what precpu_stats shows (all zero the first time).
 std::string stats_document(const engine::ContainerStats& now, engine::TimePoint read,

@@ -32,7 +32,7 @@ struct Version {
   auto operator<=>(const Version&) const = default;
 };
 inline constexpr Version kOldestVersion{1, 24};
-inline constexpr Version kNewestVersion{1, 51};
+inline constexpr Version kNewestVersion{1, 56};
 std::string to_string(Version version);
 std::optional<Version> parse_version(std::string_view text);
 

@@ -7,6 +7,7 @@
 #include "api/request.h"
 #include "api/router.h"
 #include "api/settings.h"
+#include "api/versions.h"
 #include "api/websocket.h"
 
 namespace hull::api {
@@ -172,6 +173,45 @@ TEST(CreateRequest, RefusesWhatItCanNotDo) {
         R"({"Image":"x","HostConfig":{"VolumeDriver":"nfs"}})"}) {
     EXPECT_FALSE(read_create(text, "", "").ok()) << text;
   }
+}
+
+TEST(CreateRequest, DependsOnTheVersion) {
+  const std::string mac = R"({"Image":"x","MacAddress":"02:42:ac:11:00:02"})";
+  EXPECT_TRUE(read_create(mac, "", "", Version{1, 51}).ok());
+  EXPECT_FALSE(read_create(mac, "", "", Version{1, 52}).ok());
+  const std::string ports = R"({"Image":"x","HostConfig":{"PortBindings":{"80/tcp":[],"81/tcp":[{}]}}})";
+  std::vector<std::string> warnings;
+  EXPECT_TRUE(read_create(ports, "", "", Version{1, 51}, &warnings).ok());
+  EXPECT_TRUE(warnings.empty());
+  EXPECT_TRUE(read_create(ports, "", "", Version{1, 52}, &warnings).ok());
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_NE(warnings[0].find(": 80/tcp."), std::string::npos);
+}
+
+TEST(Versions, ShowDocumentsInTheirWay) {
+  EXPECT_EQ(without_old_addresses(R"({"Labels":{"Bridge":"\"NetworkSettings\":{"},"NetworkSettings":{"Bridge":"",)"
+                                  R"("SandboxID":"s","SandboxKey":"k","Ports":{"80/tcp":[{"HostIp":"::"}]},)"
+                                  R"("HairpinMode":false,"MacAddress":"","Networks":{"bridge":{"MacAddress":"m"}}}})"),
+            R"({"Labels":{"Bridge":"\"NetworkSettings\":{"},"NetworkSettings":{"SandboxID":"s","SandboxKey":"k",)"
+            R"("Ports":{"80/tcp":[{"HostIp":"::"}]},"Networks":{"bridge":{"MacAddress":"m"}}}})");
+  EXPECT_EQ(without_old_addresses("{}"), "{}");
+  const auto config = parse_json(R"({"Cmd":["sh"],"Env":null,"User":"","StopSignal":""})");
+  EXPECT_EQ(image_config(&*config, Version{1, 52}), R"({"Cmd":["sh"],"StopSignal":""})");
+  EXPECT_EQ(image_config(nullptr, Version{1, 52}), "{}");
+  EXPECT_EQ(image_config(&*config, Version{1, 51}),
+            R"({"Cmd":["sh"],"Env":null,"User":"","StopSignal":"","Entrypoint":null,"Labels":null,"OnBuild":null,)"
+            R"("Volumes":null,"WorkingDir":""})");
+  EXPECT_NE(image_config(nullptr, Version{1, 49}).find(R"("Tty":false)"), std::string::npos);
+}
+
+TEST(Versions, ChooseTheFormOfEvents) {
+  EXPECT_EQ(event_form("", Version{1, 51}).content_type, "application/json");
+  EXPECT_EQ(event_form("*/*", Version{1, 52}).content_type, "application/x-ndjson");
+  EXPECT_EQ(event_form("application/*", Version{1, 53}).content_type, "application/jsonl");
+  EXPECT_TRUE(event_form("text/html, application/json-seq;q=0.5", Version{1, 53}).sequence);
+  EXPECT_FALSE(event_form("application/json-seq; q=0.0, x", Version{1, 53}).sequence);
+  EXPECT_EQ(event_form(" application/x-ndjson ,application/json-seq", kNewestVersion).content_type,
+            "application/x-ndjson");
 }
 
 TEST(Websocket, TakesFramesApart) {

@@ -155,7 +155,42 @@ Result<void> read_text(const Json& body, std::string_view name, std::optional<st
   return {};
 }
 
-Result<engine::UpdateRequest> read_update(const Json& body) {
+/// From 1.55 on; null and absent leave the rules as they are, an empty list clears them.
+Result<void> read_rates(const Json& body, std::string_view name, std::string_view member,
+                        std::optional<std::vector<engine::Config::DeviceRate>>* out) {
+  const Json* const list = body.find(name);
+  if (list == nullptr) return {};
+  if (!list->is(Json::Type::kArray)) return errorf(ErrorKind::kInvalid, "{}: expected a list", name);
+  out->emplace();
+  for (const Json& one : list->items) {
+    engine::Config::DeviceRate& rate = (*out)->emplace_back();
+    int64_t value = 0;
+    TRY(read_member(one, "Path", &rate.path));
+    TRY(read_member(one, member, &value));
+    if (!rate.path.starts_with('/') || value <= 0) {
+      return errorf(ErrorKind::kInvalid, "{}: expected a device's path and a {} above 0", name, member);
+    }
+    rate.rate = static_cast<uint64_t>(value);
+  }
+  return {};
+}
+
+Result<void> read_device_rates(const Json& body, engine::UpdateRequest* out) {
+  TRY(read_rates(body, "BlkioWeightDevice", "Weight", &out->blkio_weight_device));
+  TRY(read_rates(body, "BlkioDeviceReadBps", "Rate", &out->device_read_bps));
+  TRY(read_rates(body, "BlkioDeviceWriteBps", "Rate", &out->device_write_bps));
+  TRY(read_rates(body, "BlkioDeviceReadIOps", "Rate", &out->device_read_iops));
+  TRY(read_rates(body, "BlkioDeviceWriteIOps", "Rate", &out->device_write_iops));
+  const std::vector<engine::Config::DeviceRate> none;
+  for (const engine::Config::DeviceRate& one : out->blkio_weight_device.value_or(none)) {
+    if (one.rate < 10 || one.rate > 1000) {
+      return errorf(ErrorKind::kInvalid, "range of blkio weight is from 10 to 1000");
+    }
+  }
+  return {};
+}
+
+Result<engine::UpdateRequest> read_update(const Json& body, Version version) {
   engine::UpdateRequest out;
   TRY(read_limit(body, "Memory", &out.memory));
   TRY(read_limit(body, "MemorySwap", &out.memory_swap));
@@ -188,6 +223,8 @@ Result<engine::UpdateRequest> read_update(const Json& body) {
     restart.maximum_retries = static_cast<int>(std::min<int64_t>(most, 1 << 30));
     if (!restart.name.empty()) out.restart = std::move(restart);
   }
+  const bool device_rates = version >= Version{1, 55};
+  if (device_rates) TRY(read_device_rates(body, &out));
   // Limits that are not changed while a workload exists: said, not dropped.
   for (const auto& [name, value] : body.members) {
     static constexpr std::string_view kKnown[] = {
@@ -195,6 +232,11 @@ Result<engine::UpdateRequest> read_update(const Json& body) {
         "CpuShares",  "CpuPeriod",  "CpuQuota",          "CpuRealtimePeriod", "CpuRealtimeRuntime",
         "CpusetCpus", "CpusetMems", "PidsLimit",         "BlkioWeight",       "RestartPolicy"};
     if (std::find(std::begin(kKnown), std::end(kKnown), name) != std::end(kKnown) || value.is_default()) continue;
+    if (name.starts_with("BlkioDevice") || name == "BlkioWeightDevice") {
+      if (device_rates) continue;
+      return errorf(ErrorKind::kUnsupported, "{:.80} is changed by an update from version 1.55 of the API on", name);
+    }
+    if (name == "KernelMemoryTCP" && version >= Version{1, 52}) continue;  // no limit of any kernel any more
     return errorf(ErrorKind::kUnsupported, "{:.80} can't be changed by an update", name);
   }
   return out;
@@ -205,7 +247,7 @@ Result<void> update(Request& request, Response& response) {
   TRY_ASSIGN(const std::string id, request.workload(request.param("id")));
   TRY_ASSIGN(const std::string text, request.body_text());
   TRY_ASSIGN(const Json body, parse_json_object(text));
-  TRY_ASSIGN(const engine::UpdateRequest wanted, read_update(body));
+  TRY_ASSIGN(const engine::UpdateRequest wanted, read_update(body, request.version()));
   TRY_ASSIGN(const std::vector<std::string> warnings, engine->update(id, wanted));
   JsonWriter w;
   w.object([&] { w.member("Warnings", warnings); });

@@ -5,6 +5,7 @@
 #include "api/documents.h"
 #include "api/json.h"
 #include "api/routes.h"
+#include "api/versions.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 
@@ -17,7 +18,9 @@ constexpr int64_t kMostSeconds = 1'000'000'000;
 
 Result<void> create(Request& request, Response& response) {
   TRY_ASSIGN(const std::string body, request.body_text());
-  TRY_ASSIGN(const engine::Config config, read_create(body, request.query("name"), request.query("platform")));
+  std::vector<std::string> warnings;
+  TRY_ASSIGN(const engine::Config config,
+             read_create(body, request.query("name"), request.query("platform"), request.version(), &warnings));
   TRY(check_create(request.who(), config));
   TRY_ASSIGN(Engine* const engine, request.engine());
   TRY_ASSIGN(const Engine::Created made, engine->create(config, engine::PullPolicy::kNever));
@@ -25,7 +28,8 @@ Result<void> create(Request& request, Response& response) {
   JsonWriter w;
   w.object([&] {
     w.member("Id", made.id);
-    w.member("Warnings", made.warnings);
+    warnings.insert(warnings.end(), made.warnings.begin(), made.warnings.end());
+    w.member("Warnings", warnings);
   });
   response.json(201, std::move(w).take());
   return {};
@@ -52,7 +56,8 @@ Result<void> list(Request& request, Response& response) {
   TRY_ASSIGN(std::vector<engine::WorkloadSummary> found, engine->list(filter));
   if (request.who().scoped()) std::erase_if(found, [&](const auto& one) { return !request.who().sees(one.labels); });
   const bool sizes = request.query_flag("size");
-  std::string body = list_document(found, sizes ? engine : nullptr);
+  std::string body =
+      list_document(found, sizes ? engine : nullptr, request.at_least(52) ? &request.settings() : nullptr);
   if (!sizes) {
     std::vector<int> pids;
     for (const auto& one : found) {
@@ -82,6 +87,7 @@ Result<void> inspect(Request& request, Response& response) {
   if (const size_t at = details.json.rfind(kDefaultLog); at != std::string::npos) {
     details.json.insert(at + kDefaultLog.size() - 1, "json-file");
   }
+  if (request.at_least(52)) details.json = without_old_addresses(std::move(details.json));
   if (!request.query_flag("size")) {
     const int pid = details.summary.pid;
     request.cache().keep(request.target(), std::move(before), details.json,

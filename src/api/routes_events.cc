@@ -1,5 +1,6 @@
 // What happens, as a stream.
 #include "api/routes.h"
+#include "api/versions.h"
 #include "base/error_format.h"
 #include "base/units.h"
 
@@ -38,10 +39,15 @@ Result<void> events(Request& request, Response& response) {
   if (filter.since && filter.until && *filter.since > *filter.until) {
     return errorf(ErrorKind::kInvalid, "`since` time (...) cannot be after `until` time (...)");
   }
-  TRY(response.start_stream(200, "application/json"));
+  const EventForm form = event_form(request.header("accept"), request.version());
+  const std::string begin = form.sequence ? "\x1e" : "";
+  const bool legacy = !request.at_least(52);
+  TRY(response.start_stream(200, form.content_type));
   return engine->events(filter, [&](const engine::Event& event) -> Result<void> {
+    // Clients before 1.46 know no such event.
+    if (event.type == "image" && event.action == "create" && !request.at_least(46)) return {};
     if (request.who().scoped() && (event.type != "container" || !request.who().sees(event.attributes))) return {};
-    return response.write(engine::to_json(event, true) + "\n");
+    return response.write(begin + engine::to_json(event, legacy) + "\n");
   });
 }
 

@@ -2,12 +2,14 @@
 #include <fnmatch.h>
 
 #include <algorithm>
+#include <set>
 
 #include "api/documents.h"
 #include "api/images_program.h"
 #include "api/json.h"
 #include "api/routes.h"
 #include "api/shared_sizes.h"
+#include "api/versions.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
@@ -55,7 +57,25 @@ bool reference_matches(const std::string& pattern, const store::ImageSummary& im
          std::any_of(image.digests.begin(), image.digests.end(), matches);
 }
 
-void write_manifests(JsonWriter& w, const store::Image& image, int containers) {
+/// Where an image was pulled from (or pushed to): the repositories whose digests it has.
+void write_identity(JsonWriter& w, const std::vector<std::string>& digests) {
+  std::set<std::string> repositories;
+  for (const std::string& digest : digests) {
+    if (const auto name = oci::parse_reference(digest); name.ok()) {
+      repositories.insert(name->registry + "/" + name->repository);
+    }
+  }
+  if (repositories.empty()) return;
+  w.object("Identity", [&] {
+    w.array("Pull", [&] {
+      for (const std::string& repository : repositories) {
+        w.object([&] { w.member("Repository", repository); });
+      }
+    });
+  });
+}
+
+void write_manifests(JsonWriter& w, const store::Image& image, int containers, bool identity) {
   w.array("Manifests", [&] {
     w.object([&] {
       w.member("ID", image.manifest_digest.str());
@@ -76,6 +96,7 @@ void write_manifests(JsonWriter& w, const store::Image& image, int containers) {
           w.member("os", image.config.platform.os);
           w.member_opt("variant", image.config.platform.variant);
         });
+        if (identity) write_identity(w, image.digests);
         w.array("Containers", [] {});
         w.object("Size", [&] { w.member("Unpacked", image.size); });
         w.member("ContainersCount", containers);
@@ -105,6 +126,11 @@ Result<void> list(Request& request, Response& response) {
     }
   }
   TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(request.query_flag("all")));
+  const bool manifests = request.query_flag("manifests");
+  const bool identity = request.at_least(54) && request.query_flag("identity");
+  if (identity && !manifests) {
+    return errorf(ErrorKind::kInvalid, "conflicting options: identity requires manifests=1");
+  }
   std::map<std::string, uint64_t> shared;
   const bool tells_shared = request.query_flag("shared-size");
   if (tells_shared) {
@@ -140,8 +166,8 @@ Result<void> list(Request& request, Response& response) {
         w.member("SharedSize", tells_shared ? static_cast<int64_t>(shared[image.id.str()]) : int64_t{-1});
         if (!request.at_least(44)) w.member("VirtualSize", image.size);
         w.member("Labels", labels);
-        w.member("Containers", request.at_least(51) || request.query_flag("manifests") ? image.containers : -1);
-        if (request.query_flag("manifests")) write_manifests(w, *whole, image.containers);
+        w.member("Containers", request.at_least(51) || manifests ? image.containers : -1);
+        if (manifests) write_manifests(w, *whole, image.containers, identity);
       });
     }
   });
@@ -158,11 +184,17 @@ Result<std::string> image_document(const store::Image& image, const Request& req
     w.member("Id", image.id.str());
     w.member("RepoTags", image.tags);
     w.member("RepoDigests", image.digests);
-    w.member("Parent", "");
-    w.member("Comment", image.config.history.empty() ? std::string() : image.config.history.back().comment);
+    const std::string comment = image.config.history.empty() ? "" : image.config.history.back().comment;
+    if (request.at_least(52)) {
+      w.member_opt("Comment", comment);
+      w.member_opt("Author", image.config.author);
+    } else {
+      w.member("Parent", "");
+      w.member("Comment", comment);
+      w.member("DockerVersion", "");
+      w.member("Author", image.config.author);
+    }
     w.member("Created", image.config.created.empty() ? format_rfc3339(image.created) : image.config.created);
-    w.member("DockerVersion", "");
-    w.member("Author", image.config.author);
     w.member("Architecture", image.config.platform.architecture);
     w.member_opt("Variant", image.config.platform.variant);
     w.member("Os", image.config.platform.os);
@@ -186,11 +218,12 @@ Result<std::string> image_document(const store::Image& image, const Request& req
         w.member("size", 0);
       });
     }
-    if (request.query_flag("manifests")) write_manifests(w, image, 0);
+    if (request.at_least(53)) write_identity(w, image.digests);
+    if (request.query_flag("manifests")) write_manifests(w, image, 0, false);
   });
   std::string text = std::move(w).take();
   text.pop_back();
-  return text + ",\"Config\":" + (run != nullptr ? to_text(*run) : std::string("{}")) + "}";
+  return text + ",\"Config\":" + image_config(run, request.version()) + "}";
 }
 
 Result<store::Image> image_of(Request& request) {
@@ -207,6 +240,53 @@ Result<void> inspect(Request& request, Response& response) {
   TRY_ASSIGN(std::string document, image_document(image, request));
   response.json(200, std::move(document));
   return {};
+}
+
+Result<std::string> platform_text(std::string_view text) {
+  if (!text.starts_with('{')) return std::string(text);
+  // From 1.48 on an OCI platform as JSON.
+  TRY_ASSIGN(const Json json, parse_json_object(text));
+  std::string os, architecture, variant;
+  TRY(read_member(json, "os", &os));
+  TRY(read_member(json, "architecture", &architecture));
+  TRY(read_member(json, "variant", &variant));
+  return os + "/" + architecture + (variant.empty() ? "" : "/" + variant);
+}
+
+Result<std::string> platform_of(const Request& request) { return platform_text(request.query("platform")); }
+
+/// The parameter `platform` of what may be about several (1.52 and newer), without what is there twice.
+Result<std::vector<std::string>> platforms_of(const Request& request) {
+  const std::vector<std::string> asked = request.query_all("platform");
+  if (asked.size() > 1 && !request.at_least(52)) {
+    return errorf(ErrorKind::kInvalid,
+                  "multiple platform parameters are not supported in this API version; use API version 1.52 or later");
+  }
+  std::vector<std::string> out;
+  for (const std::string& text : asked) {
+    TRY_ASSIGN(std::string platform, platform_text(text));
+    if (!platform.empty() && std::find(out.begin(), out.end(), platform) == out.end())
+      out.push_back(std::move(platform));
+  }
+  return out;
+}
+
+/// The store keeps an image's manifest and not the index that names attestations beside it: Docker's answer for stores
+/// of that kind, after its checks.
+Result<void> attestations(Request& request, Response&) {
+  TRY_ASSIGN(const store::Image image, image_of(request));
+  const std::vector<std::string> asked = request.query_all("platform");
+  if (asked.size() > 1) return errorf(ErrorKind::kInvalid, "only one platform may be named");
+  if (!asked.empty()) {
+    TRY_ASSIGN(const std::string text, platform_text(asked.front()));
+    TRY_ASSIGN(const oci::Platform wanted, oci::parse_platform(text));
+    if (wanted.os != image.config.platform.os || wanted.architecture != image.config.platform.architecture) {
+      return errorf(ErrorKind::kNotFound, "{}: the image here is for {}, not {}", request.param("name"),
+                    image.config.platform.str(), wanted.str());
+    }
+  }
+  return errorf(ErrorKind::kUnsupported,
+                "the image store does not keep attestations: an image's index stays in the registry");
 }
 
 Result<void> history(Request& request, Response& response) {
@@ -306,18 +386,6 @@ Result<void> check_word(std::string_view word, std::string_view what) {
   return {};
 }
 
-Result<std::string> platform_of(const Request& request) {
-  const std::string_view text = request.query("platform");
-  if (!text.starts_with('{')) return std::string(text);
-  // From 1.48 on an OCI platform as JSON.
-  TRY_ASSIGN(const Json json, parse_json_object(text));
-  std::string os, architecture, variant;
-  TRY(read_member(json, "os", &os));
-  TRY(read_member(json, "architecture", &architecture));
-  TRY(read_member(json, "variant", &variant));
-  return os + "/" + architecture + (variant.empty() ? "" : "/" + variant);
-}
-
 Result<void> import(Request& request, Response& response) {
   const std::string source(request.query("fromSrc"));
   if (source != "-" && !source.starts_with("http://") && !source.starts_with("https://")) {
@@ -385,11 +453,16 @@ Result<void> save(Request& request, Response& response, std::vector<std::string>
   if (names.empty()) return errorf(ErrorKind::kInvalid, "no image was named");
   ImagesJob job;
   job.words = {"save"};
-  TRY_ASSIGN(const std::string platform, platform_of(request));
-  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  TRY_ASSIGN(const std::vector<std::string> platforms, platforms_of(request));
+  // Each of them has to be there, and an image here is of one.
+  if (!platforms.empty()) job.words.insert(job.words.end(), {"--platform", platforms.front()});
   for (std::string& name : names) {
     TRY(check_word(name, "reference"));
-    if (auto image = engine->images().find(name); !image.ok()) return std::move(image).error();
+    TRY_ASSIGN(const store::Image image, engine->images().find(name));
+    if (platforms.size() > 1) {
+      return errorf(ErrorKind::kNotFound, "{}: the image here is for {} alone, not for all of {}", name,
+                    image.config.platform.str(), fmt::join(platforms, ", "));
+    }
     job.words.push_back(std::move(name));
   }
   job.raw_output = true;
@@ -414,8 +487,14 @@ Result<void> get_several(Request& request, Response& response) {
 Result<void> load(Request& request, Response& response) {
   ImagesJob job;
   job.words = {"load"};
-  TRY_ASSIGN(const std::string platform, platform_of(request));
-  if (!platform.empty()) job.words.insert(job.words.end(), {"--platform", platform});
+  TRY_ASSIGN(const std::vector<std::string> platforms, platforms_of(request));
+  if (platforms.size() > 1) {
+    return errorf(ErrorKind::kUnsupported,
+                  "an image's name stands for one platform here, and {} were named: load them one by one, each under a "
+                  "name of its own",
+                  platforms.size());
+  }
+  if (!platforms.empty()) job.words.insert(job.words.end(), {"--platform", platforms.front()});
   job.body_is_input = true;
   return run_images_job(request, response, job);
 }
@@ -485,6 +564,11 @@ constexpr Route kRoutes[] = {
     {.method = "POST", .pattern = "/images/load", .right = Right::kOperate, .handler = load},
     {.method = "POST", .pattern = "/images/prune", .right = Right::kOperate, .handler = prune, .since_minor = 25},
     {.method = "GET", .pattern = "/images/{name...}/json", .right = Right::kView, .handler = inspect},
+    {.method = "GET",
+     .pattern = "/images/{name...}/attestations",
+     .right = Right::kView,
+     .handler = attestations,
+     .since_minor = 55},
     {.method = "GET", .pattern = "/images/{name...}/history", .right = Right::kView, .handler = history},
     {.method = "GET", .pattern = "/images/{name...}/get", .right = Right::kOperate, .handler = get_one},
     {.method = "POST", .pattern = "/images/{name...}/tag", .right = Right::kOperate, .handler = tag},

@@ -1,6 +1,7 @@
 // Networks: create, list, inspect, delete, connect, disconnect, prune.
 #include "api/json.h"
 #include "api/routes.h"
+#include "api/versions.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 
@@ -134,6 +135,10 @@ Result<void> inspect(Request& request, Response& response) {
     return errorf(ErrorKind::kNotFound, "network {:.128} not found", request.param("id"));
   }
   TRY_ASSIGN(engine::Engine::NetworkInfo info, engine->network_inspect(request.param("id")));
+  if (request.at_least(52) && info.json.ends_with('}')) {
+    info.json.back() = ',';
+    info.json += "\"Status\":" + network_status(info) + "}";
+  }
   response.json(200, std::move(info.json));
   return {};
 }

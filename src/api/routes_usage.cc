@@ -1,6 +1,7 @@
 // What is used of this machine: metrics for Prometheus, `system df`.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 
 #include "api/documents.h"
@@ -8,6 +9,7 @@
 #include "api/metrics.h"
 #include "api/routes.h"
 #include "api/shared_sizes.h"
+#include "api/versions.h"
 #include "base/error_format.h"
 #include "base/json_writer.h"
 #include "base/units.h"
@@ -98,63 +100,137 @@ Result<void> metrics(Request& request, Response& response) {
   return {};
 }
 
-Result<void> disk_usage(Request& request, Response& response) {
-  const std::vector<std::string> types = request.query_all("type");
-  const auto wanted = [&](std::string_view type) {
-    return types.empty() || std::find(types.begin(), types.end(), type) != types.end();
-  };
-  TRY_ASSIGN(Engine* const engine, request.engine());
-  TRY_ASSIGN(const engine::DiskUsage usage, engine->disk_usage());
-  TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine->images().list(true));
-  std::map<std::string, uint64_t> shared;
-  if (wanted("image")) {
-    TRY_ASSIGN(shared, shared_sizes(engine->images()));
+/// One kind of things of `system df`: its items in the form of before 1.52, and what newer versions say of them all.
+struct Usage {
+  int64_t total = 0, active = 0;
+  uint64_t bytes = 0, reclaimable = 0;
+  std::string items = "[]";  // JSON
+};
+
+/// Documents that are texts already stand in a larger one as members.
+class Members {
+ public:
+  void add(std::string_view name, const std::string& json) {
+    text_ += fmt::format("{}\"{}\":{}", text_.empty() ? "" : ",", name, json);
   }
+  void add(std::string_view name, const Usage& usage, bool verbose) {
+    add(name, fmt::format(R"({{"ActiveCount":{},"TotalCount":{},"Reclaimable":{},"TotalSize":{}{}}})", usage.active,
+                          usage.total, usage.reclaimable, usage.bytes, verbose ? ",\"Items\":" + usage.items : ""));
+  }
+  std::string text() const { return "{" + text_ + "}"; }
+
+ private:
+  std::string text_;
+};
+
+uint64_t size_of(const std::vector<engine::DiskUsage::Item>& items, std::string_view id) {
+  for (const auto& item : items) {
+    if (item.id == id || item.name == id) return item.size;
+  }
+  return 0;
+}
+
+Result<Usage> image_usage(const Request& request, Engine& engine, const engine::DiskUsage& measured) {
+  TRY_ASSIGN(const std::vector<store::ImageSummary> images, engine.images().list(true));
+  std::map<std::string, uint64_t> shared;
+  TRY_ASSIGN(shared, shared_sizes(engine.images()));
+  Usage out;
+  out.bytes = measured.images.layers_bytes;
+  JsonWriter w;
+  w.array([&] {
+    for (const auto& one : images) {
+      const uint64_t common = shared[one.id.str()];
+      ++out.total;
+      if (one.containers > 0) ++out.active;
+      if (one.containers == 0) out.reclaimable += one.size - std::min(one.size, common);
+      w.object([&] {
+        w.member("Id", one.id.str());
+        w.member("ParentId", "");
+        w.member("RepoTags", one.tags);
+        w.member("RepoDigests", one.digests);
+        w.member("Created", unix_seconds(one.created));
+        w.member("Size", one.size);
+        if (!request.at_least(44)) w.member("VirtualSize", one.size);
+        w.member("SharedSize", common);
+        w.member("Containers", one.containers);
+      });
+    }
+  });
+  out.items = std::move(w).take();
+  return out;
+}
+
+Result<Usage> container_usage(const Request& request, Engine& engine, const engine::DiskUsage& measured) {
   engine::ListFilter all;
   all.all = true;
-  TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine->list(all));
-  TRY_ASSIGN(std::vector<engine::Volume> volumes, engine->volume_list({}));
-  const auto size_of = [](const std::vector<engine::DiskUsage::Item>& items, std::string_view id) {
-    for (const auto& item : items) {
-      if (item.id == id || item.name == id) return item.size;
-    }
-    return uint64_t{0};
-  };
+  TRY_ASSIGN(const std::vector<engine::WorkloadSummary> workloads, engine.list(all));
+  Usage out;
   JsonWriter w;
-  w.object([&] {
-    if (wanted("image")) {
-      w.member("LayersSize", usage.images.layers_bytes);
-      w.array("Images", [&] {
-        for (const auto& one : images) {
-          w.object([&] {
-            w.member("Id", one.id.str());
-            w.member("ParentId", "");
-            w.member("RepoTags", one.tags);
-            w.member("RepoDigests", one.digests);
-            w.member("Created", unix_seconds(one.created));
-            w.member("Size", one.size);
-            w.member("SharedSize", shared[one.id.str()]);
-            w.member("Containers", one.containers);
-          });
-        }
-      });
+  w.array([&] {
+    for (const auto& one : workloads) {
+      ContainerExtras extras;
+      extras.disk = size_of(measured.workloads, one.id);
+      if (request.at_least(52)) extras.failing_streak = failing_streak(request.settings(), one);
+      const bool active = one.status == engine::Status::kRunning || one.status == engine::Status::kPaused ||
+                          one.status == engine::Status::kRestarting;
+      ++out.total;
+      out.bytes += *extras.disk;
+      if (active) ++out.active;
+      if (!active) out.reclaimable += *extras.disk;
+      write_container(w, one, extras);
     }
-    if (wanted("container")) {
-      w.array("Containers", [&] {
-        for (const auto& one : workloads) write_container(w, one, size_of(usage.workloads, one.id));
-      });
-    }
-    if (wanted("volume")) {
-      w.array("Volumes", [&] {
-        for (engine::Volume& one : volumes) {
-          one.size = size_of(usage.volumes, one.name);
-          write_volume(w, one);
-        }
-      });
-    }
-    if (wanted("build-cache")) w.array("BuildCache", [] {});
   });
-  response.json(200, std::move(w).take());
+  out.items = std::move(w).take();
+  return out;
+}
+
+Result<Usage> volume_usage(Engine& engine, const engine::DiskUsage& measured) {
+  TRY_ASSIGN(std::vector<engine::Volume> volumes, engine.volume_list({}));
+  Usage out;
+  JsonWriter w;
+  w.array([&] {
+    for (engine::Volume& one : volumes) {
+      one.size = size_of(measured.volumes, one.name);
+      ++out.total;
+      out.bytes += *one.size;
+      if (one.references > 0) ++out.active;
+      if (one.references == 0) out.reclaimable += *one.size;
+      write_volume(w, one);
+    }
+  });
+  out.items = std::move(w).take();
+  return out;
+}
+
+Result<void> disk_usage(Request& request, Response& response) {
+  TRY_ASSIGN(const std::vector<std::string> types, usage_types(request));
+  const auto wanted = [&](std::string_view type) { return std::find(types.begin(), types.end(), type) != types.end(); };
+  TRY_ASSIGN(Engine* const engine, request.engine());
+  TRY_ASSIGN(const engine::DiskUsage measured, engine->disk_usage());
+  const bool newer = request.at_least(52);
+  const bool verbose = newer && request.query_flag("verbose");
+  // Clients that take the newest version without knowing it read the old members; who asks for `verbose` knows.
+  const bool older = !verbose;
+  Members out;
+  const auto add = [&](std::string_view name, std::string_view items, const Usage& usage) {
+    if (newer) out.add(name, usage, verbose);
+    if (older) out.add(items, usage.items);
+  };
+  if (wanted("image")) {
+    TRY_ASSIGN(const Usage usage, image_usage(request, *engine, measured));
+    if (older) out.add("LayersSize", std::to_string(usage.bytes));
+    add("ImageUsage", "Images", usage);
+  }
+  if (wanted("container")) {
+    TRY_ASSIGN(const Usage usage, container_usage(request, *engine, measured));
+    add("ContainerUsage", "Containers", usage);
+  }
+  if (wanted("volume")) {
+    TRY_ASSIGN(const Usage usage, volume_usage(*engine, measured));
+    add("VolumeUsage", "Volumes", usage);
+  }
+  if (wanted("build-cache")) add("BuildCacheUsage", "BuildCache", Usage());
+  response.json(200, out.text());
   return {};
 }
 

@@ -56,7 +56,11 @@ struct UpdateRequest {
       cpu_rt_period, cpu_rt_runtime, pids_limit;
   std::optional<std::string> cpuset_cpus, cpuset_mems;
   std::optional<uint16_t> blkio_weight;
+  /// The rules of all devices, in place of those before; none clears them.
+  std::optional<std::vector<Config::DeviceRate>> blkio_weight_device, device_read_bps, device_write_bps,
+      device_read_iops, device_write_iops;
   std::optional<RestartPolicy> restart;
+  bool changes_devices() const;
   bool changes_limits() const;
 };
 

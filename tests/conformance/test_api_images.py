@@ -96,6 +96,11 @@ def test_push_pull_and_inspect_at_the_registry(api, docker, make_registry):
     assert f"Digest: {digest}" in pulled and f"{name}:1" in pulled
     shown = json.loads(docker("image", "inspect", f"{name}:1").stdout)[0]
     assert f"{name}@{digest}" in shown["RepoDigests"] and shown["RootFS"]["Layers"]
+    told = json.loads(api.curl("GET", f"/v1.53/images/{name}:1/json", check=200)[1])
+    assert told["Identity"] == {"Pull": [{"Repository": name}]} and "Identity" not in shown
+    [listed] = [one for one in json.loads(api.curl("GET", "/v1.54/images/json?manifests=1&identity=1", check=200)[1])
+                if f"{name}:1" in one["RepoTags"]]
+    assert listed["Manifests"][0]["ImageData"]["Identity"] == told["Identity"]
     remote = json.loads(api.curl("GET", f"/v1.43/distribution/{name}:1/json", check=200)[1])
     assert remote["Descriptor"]["digest"] == digest and remote["Platforms"][0]["architecture"] == "amd64"
     found = json.loads(api.curl("GET", f"/v1.43/images/search?term={registry.host}/tea", check=200)[1])
