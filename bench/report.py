@@ -19,6 +19,7 @@ GOALS = {
         "first instruction, KVM": ("hull-vmm", [("qemu", 3.0)], None, None),
         "run --vm, emulated": ("hull", [], "qemu, bare", 1.4),
     },
+    "bed": {"boot to PID 1, KVM": ("hull-vmm", [], "qemu", 0.7)},
     "compose": {"up until healthy": ("hull compose", [("docker-compose", 3.0)], None, None),
                 "down": ("hull compose", [("docker-compose", 3.0)], None, None)},
     "api": {"docker run": ("hulld", [("dockerd", 6.0)], None, None)},

@@ -4,7 +4,8 @@
 usage: bench/run.py [--bin FOLDER] [--runs N] [--section NAME]... [--crun PATH]... [--smoke] [--json FILE]
 
 Sections: oci (runtimes under the config.json that Docker generates), engine (run and exec, with and without network),
-memory, pull, many (1,000 containers), programs, compose, api (hulld beside dockerd), vm (beside QEMU), throughput (bridge and published port). --crun names more crun programs to measure, for
+memory, pull, many (1,000 containers), programs, compose, api (hulld beside dockerd), vm and bed (beside QEMU, here and in the
+emulated machine), throughput (bridge and published port). --crun names more crun programs to measure, for
 example the newest one, unpacked from Debian's sid. --smoke does everything once and small, and only shows that the harness works. Needs root;
 the peers are Debian's and are started in folders, mount and network namespaces of their own.
 """

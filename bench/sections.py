@@ -12,6 +12,7 @@ import api
 import floor
 import images
 import machines
+import nested
 import services
 import throughput
 from images import bundles
@@ -371,5 +372,5 @@ def programs(setting):
 
 
 ALL = {"oci": oci, "engine": engine, "memory": memory, "pull": pull, "many": many, "programs": programs, "compose": compose,
-       "api": api.api, "vm": machines.vm,
+       "api": api.api, "vm": machines.vm, "bed": nested.bed,
        "throughput": throughput.throughput, "services": services.services}
