@@ -318,13 +318,14 @@ constinit const Command kCopy = {
     .arguments = "WORKLOAD:SOURCE TARGET|-  or  hull cp SOURCE|- WORKLOAD:TARGET",
     .summary = "Copy files into a workload or out of it",
     .description =
-        "Works on running and stopped workloads. \"-\" is a tar archive on standard input or output. A folder is "
+        "Works on running and stopped containers and on running virtual machines. \"-\" is a tar archive on standard "
+        "input or output. A folder is "
         "copied "
         "with all that is in it: under its own name into a TARGET that is there, as TARGET where that is not there "
         "yet; "
         "\"SOURCE/.\" copies only what is in it. Links are copied as links.\n\nOut of a workload: no device nodes are "
         "made on this machine, set-id bits are kept with --archive only, and no link that the workload made is "
-        "followed. Into and out of a virtual machine: while it runs, by the tar, stat and readlink of its image.",
+        "followed. Into and out of a virtual machine: while it runs, by Hull's own program inside.",
     .examples =
         "hull cp web:/etc/nginx ./nginx\nhull cp ./site/. web:/srv/www\n"
         "tar -c conf | hull cp - web:/etc\nhull cp web:/var/log - | tar -t\n",

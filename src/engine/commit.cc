@@ -1,17 +1,17 @@
 // diff and commit: what a workload has written, and an image made of it.
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-
-#include <set>
 
 #include "base/error_format.h"
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/image_view.h"
-#include "engine/layer_changes.h"
 #include "engine/process.h"
+#include "engine/vm_files.h"
 #include "sys/file.h"
+#include "tar/changes.h"
 
 namespace hull::engine {
 namespace {
@@ -52,23 +52,28 @@ oci::ImageConfig image_config(const oci::ImageConfig& parent, const Config& conf
 Result<std::vector<FileChange>> EngineImpl::changes(std::string_view ref) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
   if (row.isolation == Isolation::kVm) {
-    return errorf(ErrorKind::kUnsupported,
-                  "diff: {} is a virtual machine: what it has written lies on a disk of its own, which is read by the "
-                  "machine only",
-                  row.name);
+    TRY_ASSIGN(const MachineFiles files, machine_files(row));
+    return files.changes();
   }
   TRY_ASSIGN(const std::vector<std::string> layers, layers_of(row));
   TRY_ASSIGN(const sys::Root lower, open_stack(layers));
   TRY_ASSIGN(const sys::Root upper, sys::Root::open(paths_.workload(row.id) + "/upper"));
-  return layer_changes(upper, lower);
+  return tar::layer_changes(upper, lower);
+}
+
+Result<void> EngineImpl::write_layer(const WorkloadRow& row, bool pause, const ByteTaker& sink) {
+  if (row.isolation == Isolation::kVm) {
+    TRY_ASSIGN(const MachineFiles files, machine_files(row));
+    return files.layer(pause, sink);
+  }
+  TRY_ASSIGN(const std::vector<std::string> layers, layers_of(row));
+  TRY_ASSIGN(const sys::Root lower, open_stack(layers));
+  TRY_ASSIGN(const sys::Root upper, sys::Root::open(paths_.workload(row.id) + "/upper"));
+  return tar::write_layer(upper, lower, sink);
 }
 
 Result<std::string> EngineImpl::write_image(const WorkloadRow& row, const oci::ImageConfig& config,
                                             const CommitRequest& request) {
-  TRY_ASSIGN(const std::vector<std::string> layers, layers_of(row));
-  TRY_ASSIGN(const sys::Root lower, open_stack(layers));
-  TRY_ASSIGN(const sys::Root upper, sys::Root::open(paths_.workload(row.id) + "/upper"));
-  TRY_ASSIGN(const std::vector<FileChange> changed, layer_changes(upper, lower));
   TRY_ASSIGN(const UniqueFd document, sys::sealed_memfd("hull-commit", oci::to_json(config)));
   TRY_ASSIGN(sys::Pipe archive, sys::make_pipe());
   TRY_ASSIGN(sys::Pipe answer, sys::make_pipe());
@@ -88,8 +93,13 @@ Result<std::string> EngineImpl::write_image(const WorkloadRow& row, const oci::I
   Result<void> written;
   {
     const IgnorePipeSignal ignored;
-    tar::TarWriter writer(tar::sink_to(archive.write_end.get()));
-    written = write_layer(upper, changed, writer);
+    written = write_layer(row, request.pause, tar::sink_to(archive.write_end.get()));
+  }
+  // An archive that was broken off is not to become an image. A reader that gave up tells why itself.
+  if (!written.ok() && written.error().error_number() != EPIPE) {
+    ::syscall(SYS_pidfd_send_signal, child.pidfd.get(), SIGKILL, nullptr, 0);
+    ignore_result(wait_for(child));
+    return std::move(written).context("read the files of " + row.name).error();
   }
   archive.write_end.reset();
   std::string id = sys::read_all(answer.read_end.get(), kMaxAnswer).value_or("");
@@ -101,26 +111,19 @@ Result<std::string> EngineImpl::write_image(const WorkloadRow& row, const oci::I
     if (const size_t at = said.rfind(": commit: "); at != std::string::npos) said = said.substr(at + 10);
     return errorf(ErrorKind::kInvalid, "commit {}: {}", row.name, said);
   }
-  TRY(std::move(written).context("read the files of " + row.name));
   return id;
 }
 
 Result<std::string> EngineImpl::commit(std::string_view ref, const CommitRequest& request) {
   TRY_ASSIGN(const WorkloadRow row, find(ref));
-  if (row.isolation == Isolation::kVm) {
-    return errorf(
-        ErrorKind::kUnsupported,
-        "commit: {} is a virtual machine: what it has written lies on a disk of its own, which is read by the "
-        "machine only",
-        row.name);
-  }
   TRY_ASSIGN(Index* const names, index());
   TRY_ASSIGN(const std::string json, names->config(row.id));
   TRY_ASSIGN(const Config config, parse_config(json));
   TRY_ASSIGN(const store::Image parent, images_->find(row.image_id));
   const RunState state = read_state(paths_, row.id);
   bool paused = false;
-  if (request.pause && state.status == Status::kRunning) {
+  // A machine stands still as a whole, with who would read its files: its agent halts the workload alone.
+  if (request.pause && state.status == Status::kRunning && row.isolation == Isolation::kContainer) {
     auto done = pause(row.id);
     paused = done.ok();
     if (!done.ok() && read_state(paths_, row.id).status == Status::kRunning) return std::move(done).error();

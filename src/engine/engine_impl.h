@@ -19,6 +19,7 @@
 #include "engine/paths.h"
 #include "engine/spec.h"
 #include "engine/state.h"
+#include "engine/vm_files.h"
 #include "engine/workload_files.h"
 #include "net/hostfiles.h"
 #include "net/names.h"
@@ -239,7 +240,14 @@ class EngineImpl : public Engine {
   Result<void> mount_volumes(const sys::Root& root, const Config& config);
   /// The folders of the image's layers, uppermost first; never empty.
   Result<std::vector<std::string>> layers_of(const WorkloadRow& row);
+  // archive.cc
+  Result<void> pack_all(const WorkloadRow& row, const ByteTaker& sink);
+  Result<MachineFiles> machine_files(const WorkloadRow& row);
+  /// As the configuration says it.
+  Result<std::string> user_of(const WorkloadRow& row);
   // commit.cc
+  /// Gives the workload's layer.
+  Result<void> write_layer(const WorkloadRow& row, bool pause, const ByteTaker& sink);
   Result<std::string> write_image(const WorkloadRow& row, const oci::ImageConfig& config, const CommitRequest& request);
 
   // vm.cc

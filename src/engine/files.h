@@ -1,7 +1,6 @@
 #pragma once
 // What is asked of and done to the files of a workload, and the changes to one that exists: types of engine.h.
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -11,19 +10,13 @@
 
 #include "base/error.h"
 #include "engine/config.h"
+#include "tar/changes.h"
+#include "tar/path_access.h"
 
 namespace hull::engine {
 
-/// One file of a workload, not followed when it is a link.
-struct PathStat {
-  std::string name;  // last component
-  uint64_t size = 0;
-  uint32_t mode = 0;  // st_mode
-  std::chrono::system_clock::time_point modified;
-  std::string link_target;  // of a link: the absolute path that it leads to inside the workload
-  bool is_folder() const { return (mode & 0170000) == 0040000; }
-  bool is_link() const { return (mode & 0170000) == 0120000; }
-};
+using tar::FileChange;
+using tar::PathStat;
 /// Go's os.FileMode, which Docker's API shows instead of st_mode.
 uint32_t go_file_mode(uint32_t mode);
 
@@ -34,13 +27,6 @@ using ByteGiver = std::function<Result<size_t>(char* buffer, size_t size)>;
 struct PutOptions {
   bool no_overwrite_dir_non_dir = false;
   bool to_container_user = false;  // everything belongs to the workload's user (Docker's copyUIDGID)
-};
-
-/// One line of `hull diff`.
-struct FileChange {
-  enum class Kind { kModified = 0, kAdded = 1, kDeleted = 2 };  // Docker's numbers
-  Kind kind = Kind::kModified;
-  std::string path;  // absolute
 };
 
 struct CommitRequest {

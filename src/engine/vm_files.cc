@@ -3,180 +3,217 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error_format.h"
-#include "base/units.h"
-#include "sys/root.h"
+#include "sys/file.h"
+#include "vm/files.h"
+#include "vm/outcome.h"
 
 namespace hull::engine {
 namespace {
 
-constexpr size_t kMaxSaid = 16 << 10;
-constexpr size_t kMaxAnswer = 64 << 10;
+constexpr size_t kBuffer = 128 << 10;
+constexpr size_t kLongestStat = 16 << 10;
+constexpr int kReport = 3;
 
-/// A program inside, its streams joined with the caller's ends until it has ended. Returns its exit code.
-class Inside {
+/// A program that ends early is an error of write(2) here, not our end.
+class IgnorePipeSignal {
  public:
-  Inside(Engine& engine, const std::string& id) : engine_(engine), id_(id) {}
-
-  Result<int> run(std::vector<std::string> words, const ByteGiver& source, const ByteTaker& sink) {
-    ExecConfig config;
-    program_ = words[0];
-    config.cmd = std::move(words);
-    config.user = "0";
-    config.working_dir = "/";
-    config.open_stdin = static_cast<bool>(source);
-    auto started = engine_.exec(id_, config, std::nullopt);
-    if (!started.ok()) {
-      if (started.error().error_number() != ENOENT) return std::move(started).error();
-      return errorf(ErrorKind::kUnsupported,
-                    "copying files into and out of a virtual machine takes the program {} in its image", program_);
-    }
-    Engine::ExecHandle handle = std::move(*started);
-    const auto before = ::signal(SIGPIPE, SIG_IGN);
-    auto moved = pump(handle.streams, source, sink);
-    ::signal(SIGPIPE, before);
-    handle.streams = Attachment();  // whoever still writes gets to know
-    TRY_ASSIGN(const ExitInfo info, engine_.wait_exec(handle));
-    TRY(std::move(moved));
-    return info.code;
-  }
-  Error failure(int code) const {
-    return errorf(ErrorKind::kIo, "{} inside the virtual machine ended with {}: {}", program_, code,
-                  said_.empty() ? "it said nothing" : said_);
-  }
-  const std::string& said() const { return said_; }
+  IgnorePipeSignal() : before_(::signal(SIGPIPE, SIG_IGN)) {}
+  IgnorePipeSignal(const IgnorePipeSignal&) = delete;
+  IgnorePipeSignal& operator=(const IgnorePipeSignal&) = delete;
+  ~IgnorePipeSignal() { ::signal(SIGPIPE, before_); }
 
  private:
-  Result<void> pump(Attachment& streams, const ByteGiver& source, const ByteTaker& sink) {
-    std::vector<char> buffer(128 << 10);
-    std::string pending;
-    if (streams.input && ::fcntl(streams.input.get(), F_SETFL, O_NONBLOCK) != 0) return errno_error("set up a pipe");
-    while (streams.output || streams.error) {
-      if (streams.input && pending.empty()) {
-        TRY_ASSIGN(const size_t got, source(buffer.data(), buffer.size()));
-        pending.assign(buffer.data(), got);
-        if (got == 0) streams.input.reset();
-      }
-      pollfd watched[3] = {{streams.output ? streams.output.get() : -1, POLLIN, 0},
-                           {streams.error ? streams.error.get() : -1, POLLIN, 0},
-                           {streams.input ? streams.input.get() : -1, POLLOUT, 0}};
-      if (::poll(watched, 3, -1) < 0 && errno != EINTR) return errno_error("wait for the virtual machine");
-      if (watched[0].revents != 0) {
-        const ssize_t got = ::read(streams.output.get(), buffer.data(), buffer.size());
-        if (got <= 0) {
-          streams.output.reset();
-        } else {
-          TRY(sink(std::string_view(buffer.data(), static_cast<size_t>(got))));
-        }
-      }
-      if (watched[1].revents != 0) {
-        const ssize_t got = ::read(streams.error.get(), buffer.data(), buffer.size());
-        if (got <= 0) {
-          streams.error.reset();
-        } else if (said_.size() < kMaxSaid) {
-          said_.append(buffer.data(), static_cast<size_t>(got));
-        }
-      }
-      if (watched[2].revents != 0) {
-        const ssize_t put = ::write(streams.input.get(), pending.data(), pending.size());
-        if (put > 0) pending.erase(0, static_cast<size_t>(put));
-        if (put < 0 && errno != EAGAIN && errno != EINTR) streams.input.reset();  // it does not want any more
-      }
-    }
-    while (said_.ends_with('\n')) said_.pop_back();
-    return {};
-  }
-
-  Engine& engine_;
-  const std::string& id_;
-  std::string program_, said_;
+  void (*before_)(int);
 };
-
-struct Answer {
-  int code = 0;
-  std::string text;
-  std::string said;
-};
-Result<Answer> ask(Engine& engine, const std::string& id, std::vector<std::string> words) {
-  Answer answer;
-  Inside inside(engine, id);
-  TRY_ASSIGN(answer.code, inside.run(std::move(words), {}, [&](std::string_view bytes) -> Result<void> {
-    if (answer.text.size() < kMaxAnswer) answer.text += bytes;
-    return {};
-  }));
-  while (answer.text.ends_with('\n')) answer.text.pop_back();
-  answer.said = inside.said();
-  return answer;
-}
-
-/// The folder that tar works in, what it is asked for, and what that is called.
-struct Split {
-  std::string folder, name, base;
-};
-Split split(std::string_view path) {
-  if (path.ends_with("/.") || path == ".") return {std::string(path), ".", "."};
-  std::string clean = "/" + sys::clean_path(path);
-  if (clean == "/") return {"/", ".", "/"};
-  const size_t slash = clean.rfind('/');
-  std::string base = clean.substr(slash + 1);
-  return {slash == 0 ? "/" : clean.substr(0, slash), base, base};
-}
 
 }  // namespace
 
-Result<PathStat> vm_path_stat(Engine& engine, const std::string& id, std::string_view path) {
-  const std::string full = path.starts_with('/') ? std::string(path) : "/" + std::string(path);
-  TRY_ASSIGN(const Answer answer, ask(engine, id, {"stat", "-c", "%f %s %Y", "--", full}));
-  if (answer.code != 0) {
-    return errorf(ErrorKind::kNotFound, "Could not find the file {} in container {} ({})", path, id.substr(0, 12),
-                  answer.said);
+// ---- One run of hull-oci-vm -----------------------------------------------------------------------------------------
+
+/// Ends with the scope, whatever the program is doing then.
+class MachineFiles::Run {
+ public:
+  static Result<Run> start(std::vector<std::string> program, std::vector<std::string> words, bool input) {
+    Run run;
+    int report[2];
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, report) != 0) return errno_error("make a socket");
+    run.report_.reset(report[0]);
+    const UniqueFd theirs(report[1]);
+    TRY_ASSIGN(sys::Pipe pipe, sys::make_pipe());
+    SpawnRequest request;
+    request.argv = std::move(program);
+    request.argv.insert(request.argv.end(), {"--log", "/dev/null", "files", "--report", std::to_string(kReport)});
+    request.argv.insert(request.argv.end(), words.begin(), words.end());
+    request.fds = {{input ? 0 : 1, input ? pipe.read_end.get() : pipe.write_end.get()}, {kReport, theirs.get()}};
+    TRY_ASSIGN(run.child_, spawn(request));
+    run.pipe_ = std::move(input ? pipe.write_end : pipe.read_end);
+    return run;
   }
-  PathStat out;
-  out.name = split(full).base;
-  const size_t first = answer.text.find(' '), second = answer.text.find(' ', first + 1);
-  if (second == std::string::npos || first > 8) {
-    return errorf(ErrorKind::kUnavailable, "stat in the virtual machine gave no answer that can be read");
+  Run(Run&&) = default;
+  Run& operator=(Run&&) = delete;
+  ~Run() {
+    if (!child_.pidfd) return;
+    ::syscall(SYS_pidfd_send_signal, child_.pidfd.get(), SIGKILL, nullptr, 0);
+    ignore_result(wait_for(child_));
   }
-  for (const char c : answer.text.substr(0, first)) {
-    const bool digit = c >= '0' && c <= '9';
-    if (!digit && (c < 'a' || c > 'f')) return errorf(ErrorKind::kUnavailable, "stat in the virtual machine: no mode");
-    out.mode = out.mode << 4 | static_cast<uint32_t>(digit ? c - '0' : c - 'a' + 10);
+
+  /// How the work has begun, or ended.
+  Result<void> outcome() { return vm::receive_outcome(report_.get()); }
+  Result<PathStat> stat() {
+    std::string text(kLongestStat, '\0');
+    const ssize_t got = ::recv(report_.get(), text.data(), text.size(), 0);
+    if (got <= 0) return errorf(ErrorKind::kUnavailable, "hull-oci-vm has ended");
+    return vm::decode_stat(std::string_view(text.data(), static_cast<size_t>(got)));
   }
-  TRY_ASSIGN(const int64_t size, parse_int(answer.text.substr(first + 1, second - first - 1), 0, INT64_MAX));
-  TRY_ASSIGN(const int64_t seconds, parse_int(answer.text.substr(second + 1), 0, 9'000'000'000));
-  out.size = static_cast<uint64_t>(size);
-  out.modified = std::chrono::system_clock::time_point(std::chrono::seconds(seconds));
-  if (out.is_link()) {
-    TRY_ASSIGN(const Answer link, ask(engine, id, {"readlink", "-f", "--", full}));
-    out.link_target = link.code == 0 && link.text.starts_with('/') ? link.text : full;
+  Result<void> read_all(const ByteTaker& sink) {
+    std::vector<char> buffer(kBuffer);
+    while (true) {
+      const ssize_t got = ::read(pipe_.get(), buffer.data(), buffer.size());
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return errno_error("read from hull-oci-vm");
+      if (got == 0) return {};
+      TRY(sink(std::string_view(buffer.data(), static_cast<size_t>(got))));
+    }
   }
-  return out;
+  /// A program that wants no more tells why in its outcome.
+  Result<void> write_all(const ByteGiver& source) {
+    const IgnorePipeSignal ignored;
+    std::vector<char> buffer(kBuffer);
+    while (true) {
+      TRY_ASSIGN(const size_t got, source(buffer.data(), buffer.size()));
+      if (got == 0 || !sys::write_all(pipe_.get(), std::string_view(buffer.data(), got)).ok()) break;
+    }
+    pipe_.reset();
+    return {};
+  }
+
+ private:
+  Run() = default;
+  Child child_;
+  UniqueFd report_, pipe_;
+};
+
+// ---- The work -------------------------------------------------------------------------------------------------------
+
+/// In the words that are used of a container.
+Error MachineFiles::told(Error error, std::string_view path) const {
+  if (error.kind() != ErrorKind::kNotFound) return error;
+  return errorf(ErrorKind::kNotFound, "Could not find the file {} in container {}", path, name_);
 }
 
-Result<void> vm_archive_get(Engine& engine, const std::string& id, std::string_view path,
-                            const std::function<Result<void>(const PathStat&)>& on_stat, const ByteTaker& sink) {
-  TRY_ASSIGN(const PathStat stat, vm_path_stat(engine, id, path));
+/// Of an archive of what is on its disk. Sparse files are longer there, so this is no tight limit, only an end.
+uint64_t MachineFiles::most_bytes() const {
+  constexpr uint64_t kTimes = 16, kAndMore = 1ULL << 30;
+  return disk_bytes_ * kTimes + kAndMore;
+}
+
+Result<PathStat> MachineFiles::stat(std::string_view path) const {
+  TRY_ASSIGN(Run run, Run::start(program_, {"stat", "--", id_, std::string(path)}, false));
+  auto begun = run.outcome();
+  if (!begun.ok()) return told(std::move(begun).error(), path);
+  return run.stat();
+}
+
+Result<void> MachineFiles::get(std::string_view path, const std::function<Result<void>(const PathStat&)>& on_stat,
+                               const ByteTaker& sink) const {
+  TRY_ASSIGN(Run run, Run::start(program_, {"get", "--", id_, std::string(path)}, false));
+  auto begun = run.outcome();
+  if (!begun.ok()) return told(std::move(begun).error(), path);
+  TRY_ASSIGN(const PathStat stat, run.stat());
   TRY(on_stat(stat));
-  const Split at = split(path.starts_with('/') ? std::string(path) : "/" + std::string(path));
-  Inside inside(engine, id);
-  TRY_ASSIGN(const int code, inside.run({"tar", "-C", at.folder, "-cf", "-", "--", at.name}, {}, sink));
-  if (code != 0) return inside.failure(code);
+  TRY(run.read_all(sink));
+  return run.outcome();
+}
+
+Result<void> MachineFiles::put(std::string_view path, const PutOptions& options, const ByteGiver& source) const {
+  std::vector<std::string> words;
+  if (options.no_overwrite_dir_non_dir) words.emplace_back("--keep-kinds");
+  if (options.to_container_user) words.push_back("--user=" + (user_.empty() ? std::string("0") : user_));
+  words.insert(words.end(), {"put", "--", id_, std::string(path)});
+  TRY_ASSIGN(Run run, Run::start(program_, std::move(words), true));
+  auto begun = run.outcome();
+  if (!begun.ok()) return told(std::move(begun).error(), path);
+  TRY(run.write_all(source));
+  auto ended = run.outcome();
+  if (!ended.ok()) return told(std::move(ended).error(), path);
   return {};
 }
 
-Result<void> vm_archive_put(Engine& engine, const std::string& id, std::string_view path, const PutOptions& options,
-                            const ByteGiver& source) {
-  TRY_ASSIGN(const PathStat stat, vm_path_stat(engine, id, std::string(path) + "/."));
-  if (!stat.is_folder()) return errorf(ErrorKind::kInvalid, "extraction point is not a directory");
-  Inside inside(engine, id);
-  std::vector<std::string> words = {"tar", "-C", path.starts_with('/') ? std::string(path) : "/" + std::string(path),
-                                    "-xf", "-"};
-  if (options.to_container_user) words.insert(words.begin() + 1, "-o");
-  TRY_ASSIGN(const int code, inside.run(std::move(words), source, [](std::string_view) { return Result<void>(); }));
-  if (code != 0) return inside.failure(code);
+Result<void> MachineFiles::fetch(std::vector<std::string> words, const ByteTaker& sink) const {
+  words.insert(words.end(), {"--", id_});
+  TRY_ASSIGN(Run run, Run::start(program_, std::move(words), false));
+  TRY(run.outcome());
+  uint64_t total = 0;
+  TRY(run.read_all([&](std::string_view bytes) -> Result<void> {
+    total += bytes.size();
+    if (total > most_bytes()) {
+      return errorf(ErrorKind::kCorrupt, "the virtual machine {} sends more than its disk can hold", name_);
+    }
+    return sink(bytes);
+  }));
+  return run.outcome();
+}
+
+Result<void> MachineFiles::export_all(const ByteTaker& sink) const { return fetch({"export"}, sink); }
+
+Result<void> MachineFiles::layer(bool pause, const ByteTaker& sink) const {
+  return fetch(pause ? std::vector<std::string>{"--pause", "layer"} : std::vector<std::string>{"layer"}, sink);
+}
+
+Result<std::vector<FileChange>> MachineFiles::changes() const {
+  ChangeParser parser;
+  TRY(fetch({"changes"}, [&](std::string_view bytes) { return parser.feed(bytes); }));
+  return parser.finish();
+}
+
+// ---- Changes --------------------------------------------------------------------------------------------------------
+
+Result<void> ChangeParser::add(std::string_view record) {
+  FileChange change;
+  switch (record.empty() ? '\0' : record[0]) {
+    case 'C':
+      break;
+    case 'A':
+      change.kind = FileChange::Kind::kAdded;
+      break;
+    case 'D':
+      change.kind = FileChange::Kind::kDeleted;
+      break;
+    default:
+      return errorf(ErrorKind::kCorrupt, "the virtual machine told nonsense of its changes");
+  }
+  change.path = record.substr(1);
+  if (!change.path.starts_with('/')) {
+    return errorf(ErrorKind::kCorrupt, "the virtual machine told nonsense of its changes");
+  }
+  found_.push_back(std::move(change));
   return {};
+}
+
+Result<void> ChangeParser::feed(std::string_view bytes) {
+  total_ += bytes.size();
+  if (total_ > kMaxBytes) {
+    return errorf(ErrorKind::kNoSpace, "the virtual machine tells of changes of more than {} MiB", kMaxBytes >> 20);
+  }
+  while (!bytes.empty()) {
+    const size_t end = bytes.find('\0');
+    rest_.append(bytes.substr(0, end));
+    if (end == std::string_view::npos) return {};
+    TRY(add(rest_));
+    rest_.clear();
+    bytes.remove_prefix(end + 1);
+  }
+  return {};
+}
+
+Result<std::vector<FileChange>> ChangeParser::finish() {
+  if (!rest_.empty()) return errorf(ErrorKind::kCorrupt, "the virtual machine broke off in the middle of its changes");
+  return std::move(found_);
 }
 
 }  // namespace hull::engine

@@ -160,6 +160,9 @@ void Agent::handle(ttrpc::Call call, Reply reply) {
       {"Pause", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::pause, c, std::move(r)); }},
       {"Resume", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::resume, c, std::move(r)); }},
       {"State", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::state, c, std::move(r)); }},
+      {"FileStat", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::file_stat, c, std::move(r)); }},
+      {"BeginFiles", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::begin_files, c, std::move(r)); }},
+      {"EndFiles", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::end_files, c, std::move(r)); }},
       {"Ping", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::ping, c, std::move(r)); }},
       {"SetTime", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::set_time, c, std::move(r)); }},
       {"Shutdown", [](Agent& a, const ttrpc::Call& c, Reply r) { a.dispatch(&Agent::shutdown, c, std::move(r)); }},
@@ -187,6 +190,10 @@ Result<void> Agent::require_created() const {
 void Agent::answer_from_child(const CommandBody& body, Reply reply) {
   auto ready = require_created();
   if (!ready.ok()) return reply(std::move(ready).error());
+  run_child(body, std::move(reply));
+}
+
+void Agent::run_child(const CommandBody& body, Reply reply) {
   CommandOptions options;
   options.log_fd = options_.log_fd;
   options.kill_after = kPatience;

@@ -7,6 +7,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,7 @@ class Agent {
   };
   static constexpr size_t kMaxConnections = 64;
   static constexpr size_t kMaxExecs = 1024;
+  static constexpr size_t kMaxFilesJobs = 16;
 
   Agent(EventLoop& loop, Machine& machine, Options options);
   ~Agent();
@@ -67,6 +69,13 @@ class Agent {
     std::vector<Reply> waiters;
     uint64_t order = 0;
   };
+  /// Somebody works on the workload's files, in a process of its own.
+  struct FilesJob {
+    pid_t pid = 0;
+    std::optional<Result<std::string>> outcome;
+    std::vector<Reply> waiters;  // at most one
+    uint64_t order = 0;
+  };
   /// The process's ends of its streams; closed when it has them.
   struct ChildStdio {
     UniqueFd ends[3];
@@ -91,6 +100,9 @@ class Agent {
   void pause(const proto::PauseRequest& request, Reply reply);
   void resume(const proto::ResumeRequest& request, Reply reply);
   void state(const proto::StateRequest& request, Reply reply);
+  void file_stat(const proto::FileStatRequest& request, Reply reply);
+  void begin_files(const proto::BeginFilesRequest& request, Reply reply);
+  void end_files(const proto::EndFilesRequest& request, Reply reply);
   void ping(const proto::PingRequest& request, Reply reply);
   void set_time(const proto::SetTimeRequest& request, Reply reply);
   void shutdown(const proto::ShutdownRequest& request, Reply reply);
@@ -101,6 +113,11 @@ class Agent {
   Result<oci::Spec> prepare_spec(const proto::CreateRequest& request) const;
   /// Runs `body` in a process of its own; its text is the answer.
   void answer_from_child(const CommandBody& body, Reply reply);
+  void run_child(const CommandBody& body, Reply reply);
+  Result<void> start_files(const proto::BeginFilesRequest& request);
+  void on_files_end(const std::string& token, Result<std::string> outcome);
+  /// Where the workload's files are, or why there are none.
+  Result<std::string> files_root() const;
   Result<void> begin_create(const proto::CreateRequest& request, const Reply& reply);
   Result<void> begin_exec(const proto::ExecRequest& request, const Reply& reply);
   /// Makes pipes and makes them known to streams_, or listens for the terminal.
@@ -128,6 +145,7 @@ class Agent {
   std::string root_path_;                  // its root, as the agent sees it
   std::string memory_cgroup_;              // its folder
   std::map<std::string, Member> members_;  // by exec id
+  std::map<std::string, FilesJob> files_;  // by token
   uint64_t next_order_ = 1;
 };
 

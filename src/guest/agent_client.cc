@@ -236,6 +236,22 @@ Result<proto::StateResponse> AgentClient::state(Deadline deadline) {
   return call<proto::StateResponse>("State", proto::StateRequest(), deadline);
 }
 
+Result<proto::FileStatResponse> AgentClient::file_stat(std::string_view path, Deadline deadline) {
+  proto::FileStatRequest request;
+  request.set_path(std::string(path));
+  return call<proto::FileStatResponse>("FileStat", request, deadline);
+}
+
+Result<void> AgentClient::begin_files(const proto::BeginFilesRequest& request, Deadline deadline) {
+  TRY(call<proto::BeginFilesResponse>("BeginFiles", request, deadline));
+  return {};
+}
+
+Result<void> AgentClient::end_files(const proto::EndFilesRequest& request, Deadline deadline) {
+  TRY(call<proto::EndFilesResponse>("EndFiles", request, deadline));
+  return {};
+}
+
 Result<proto::PingResponse> AgentClient::ping(Deadline deadline) {
   return call<proto::PingResponse>("Ping", proto::PingRequest(), deadline);
 }

@@ -68,6 +68,11 @@ class AgentClient {
   Result<void> resume(Deadline deadline);
   Result<proto::StateResponse> state(Deadline deadline);
 
+  Result<proto::FileStatResponse> file_stat(std::string_view path, Deadline deadline);
+  /// The job's streams are opened with open_stream() then.
+  Result<void> begin_files(const proto::BeginFilesRequest& request, Deadline deadline);
+  Result<void> end_files(const proto::EndFilesRequest& request, Deadline deadline);
+
   Result<proto::PingResponse> ping(Deadline deadline);
   Result<void> set_time(int64_t time_ns, Deadline deadline);
   /// Orderly power off. The machine may be gone before the answer has come: kUnavailable is success too.

@@ -225,7 +225,7 @@ Result<void> Agent::begin_create(const proto::CreateRequest& request, const Repl
   CommandOptions command;
   command.stdio = stdio.numbers();
   command.log_fd = options_.log_fd;
-  return run_command(loop_, command, body, [this, reply, wanted = request.streams()](Result<std::string> outcome) {
+  const auto done = [this, reply, wanted = request.streams()](Result<std::string> outcome) {
     Member& first = members_[""];
     Result<void> adopted;
     if (outcome.ok()) adopted = adopt(first, wanted, pid_of(*outcome));
@@ -241,7 +241,9 @@ Result<void> Agent::begin_create(const proto::CreateRequest& request, const Repl
     proto::CreateResponse response;
     response.set_pid(static_cast<uint32_t>(first.pid));
     reply(response.SerializeAsString());
-  });
+  };
+  TRY(run_command(loop_, command, body, done));
+  return {};
 }
 
 void Agent::start(const proto::StartRequest& /*request*/, Reply reply) {
@@ -316,21 +318,22 @@ Result<void> Agent::begin_exec(const proto::ExecRequest& request, const Reply& r
   CommandOptions command;
   command.stdio = stdio.numbers();
   command.log_fd = options_.log_fd;
-  return run_command(loop_, command, body,
-                     [this, exec_id, reply, wanted = request.streams()](Result<std::string> outcome) {
-                       Member& started = members_[exec_id];
-                       Result<void> adopted;
-                       if (outcome.ok()) adopted = adopt(started, wanted, pid_of(*outcome));
-                       if (!outcome.ok() || !adopted.ok()) {
-                         abandon(started);
-                         if (started.pid > 0) ::kill(started.pid, SIGKILL);
-                         members_.erase(exec_id);
-                         return reply(outcome.ok() ? std::move(adopted).error() : std::move(outcome).error());
-                       }
-                       proto::ExecResponse response;
-                       response.set_pid(static_cast<uint32_t>(started.pid));
-                       reply(response.SerializeAsString());
-                     });
+  const auto done = [this, exec_id, reply, wanted = request.streams()](Result<std::string> outcome) {
+    Member& started = members_[exec_id];
+    Result<void> adopted;
+    if (outcome.ok()) adopted = adopt(started, wanted, pid_of(*outcome));
+    if (!outcome.ok() || !adopted.ok()) {
+      abandon(started);
+      if (started.pid > 0) ::kill(started.pid, SIGKILL);
+      members_.erase(exec_id);
+      return reply(outcome.ok() ? std::move(adopted).error() : std::move(outcome).error());
+    }
+    proto::ExecResponse response;
+    response.set_pid(static_cast<uint32_t>(started.pid));
+    reply(response.SerializeAsString());
+  };
+  TRY(run_command(loop_, command, body, done));
+  return {};
 }
 
 // ---- The end of a process ----

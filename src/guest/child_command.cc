@@ -62,7 +62,7 @@ Result<std::string> read_report(int fd) {
 
 }  // namespace
 
-Result<void> run_command(EventLoop& loop, const CommandOptions& options, const CommandBody& body, CommandDone done) {
+Result<pid_t> run_command(EventLoop& loop, const CommandOptions& options, const CommandBody& body, CommandDone done) {
   // Not a pipe: what the command has started may hold the other end, and an answer may be long.
   auto report = std::make_shared<UniqueFd>(::memfd_create("report", MFD_CLOEXEC));
   if (!*report) return errno_error("make a report");
@@ -79,7 +79,7 @@ Result<void> run_command(EventLoop& loop, const CommandOptions& options, const C
     done(read_report(report->get()));
     loop.keep_strays(false);
   });
-  return {};
+  return pid;
 }
 
 }  // namespace hull::guest

@@ -25,6 +25,7 @@ struct CommandOptions {
 
 /// Forks. The child has default signals, no descriptor but those named, runs `body` and ends. `done` is called from the
 /// loop with the outcome; until it returns, the loop keeps the ends of processes that it does not know yet.
-Result<void> run_command(EventLoop& loop, const CommandOptions& options, const CommandBody& body, CommandDone done);
+/// Returns the child's pid, which is its own until `done` is called.
+Result<pid_t> run_command(EventLoop& loop, const CommandOptions& options, const CommandBody& body, CommandDone done);
 
 }  // namespace hull::guest

@@ -11,6 +11,7 @@ import re
 import signal
 import struct
 import subprocess
+import tarfile
 import termios
 import time
 
@@ -251,6 +252,67 @@ def test_files_are_copied_both_ways(box, tmp_path):
     gone = box.wall.hull("cp", "box:/no/such", str(tmp_path), check=False)
     assert gone.returncode == 1 and "Could not find the file /no/such" in gone.stderr
     box.sh("rm -r /tmp/in /tmp/renamed", "-u", "0")
+
+
+def test_changes_are_told(box):
+    box.sh("mkdir /work/new; echo 1 > /work/new/file; echo 2 > /etc/added; rm -f /etc/group-", "-u", "0")
+    lines = set(box.wall.hull("diff", "box").stdout.splitlines())
+    assert {"A /work/new", "A /work/new/file", "C /etc", "A /etc/added"} <= lines, lines
+    assert not any(line[2:] in ("/proc", "/dev", "/etc/hosts") or line[2:].startswith("/shared/") for line in lines), lines
+    box.sh("rm -r /work/new /etc/added", "-u", "0")
+    assert not {"A /work/new", "A /etc/added"} & set(box.wall.hull("diff", "box").stdout.splitlines())
+
+
+def test_files_are_exported(box, tmp_path):
+    box.sh("echo exported > /work/file; ln /work/file /work/again; ln -s file /work/link", "-u", "0")
+    box.wall.hull("export", "-o", str(tmp_path / "all.tar"), "box")
+    with tarfile.open(tmp_path / "all.tar") as archive:
+        assert archive.extractfile("work/file").read() == b"exported\n" and archive.getmember("work/link").linkname == "file"
+        pair = {name: archive.getmember(name) for name in ("work/again", "work/file")}
+        assert pair["work/file"].islnk() and pair["work/file"].linkname == "work/again"
+        names = set(archive.getnames())
+        assert "shared" in names and "shared/env" not in names and "proc" in names and "proc/self" not in names
+    box.sh("rm /work/file /work/again /work/link", "-u", "0")
+
+
+def test_an_image_is_made_of_what_was_written(box):
+    box.sh("mkdir -p /work/kept; echo committed > /work/kept/file; chmod 640 /work/kept/file", "-u", "0")
+    for flags in ([], ["--pause=false"]):
+        box.wall.hull("commit", *flags, "--change", "ENTRYPOINT []", "box", "made:1")
+        done = box.wall.hull("run", "--rm", "--network", "none", "-u", "0", "made:1", "sh", "-c",
+                             "cat /work/kept/file; stat -c %a /work/kept/file")
+        assert done.stdout == "committed\n640\n"
+        box.wall.hull("rmi", "made:1")
+    assert box.sh("echo on") == "on"  # it goes on
+    box.sh("rm -r /work/kept", "-u", "0")
+
+
+def test_files_without_tar_in_the_image(wall, tmp_path):
+    """Nothing of the image is needed: the work is done by Hull."""
+    name = wall.create_and_start(command=("sh", "-c", "rm -f /bin/tar /bin/stat /bin/readlink; echo ready; exec sleep 1000"))
+    wait_until(lambda: "ready" in wall.hull("logs", name).stdout, "the workload", LONG)
+    (tmp_path / "in").write_text("carried\n")
+    wall.hull("cp", str(tmp_path / "in"), f"{name}:/work/new")
+    wall.hull("cp", f"{name}:/work/new", str(tmp_path / "out"))
+    assert (tmp_path / "out").read_text() == "carried\n"
+    for arguments, said in (([str(tmp_path / "in"), f"{name}:/no/such/folder"], "Could not find the file /no/such"),
+                            (["-", f"{name}:/work/new"], "must be a directory")):
+        done = wall.hull("cp", *arguments, check=False, input="")
+        assert done.returncode == 1 and said in done.stderr, done.stderr
+    broken = wall.hull("cp", "-", f"{name}:/work", input=b"no archive at all" * 100, text=False, check=False)
+    assert broken.returncode == 1
+    wall.hull("pause", name)
+    if wall.vm:
+        for arguments in (["diff", name], ["export", "-o", str(tmp_path / "x"), name], ["cp", f"{name}:/work/new", "-"]):
+            done = wall.hull(*arguments, check=False)
+            assert done.returncode == 1 and "unpause it first" in done.stderr, done.stderr
+    wall.hull("unpause", name)
+    wall.hull("kill", name)
+    wall.hull("wait", name)
+    if wall.vm:
+        done = wall.hull("diff", name, check=False)
+        assert done.returncode == 1 and "start it first" in done.stderr, done.stderr
+    wall.hull("rm", name)
 
 
 def test_stats_and_top(box):

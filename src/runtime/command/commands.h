@@ -12,12 +12,18 @@
 
 namespace hull::runtime::command {
 
+struct Global;
+using Words = std::vector<std::string>;  // the command's name and what follows it
+
 /// Which of the two programs this is.
 struct Program {
   std::string_view name;       ///< "hull-oci"
   std::string_view isolation;  ///< "container" or "vm": what it makes
   bool enters = false;         ///< its own code runs inside containers: see safe_exe.h
   std::unique_ptr<OciRuntime> (*open)(Options options) = nullptr;
+  /// A command that no OCI runtime has, for the engine alone.
+  std::string_view own_name = {};
+  Result<int> (*own_command)(const Global& global, const Words& words) = nullptr;
 };
 
 struct Global {
@@ -26,7 +32,6 @@ struct Global {
   const Program* program = nullptr;
   OciRuntime* runtime = nullptr;
 };
-using Words = std::vector<std::string>;  // the command's name and what follows it
 
 Result<int> create(const Global& global, const Words& words);
 Result<int> start(const Global& global, const Words& words);

@@ -208,6 +208,10 @@ int main(int argc, char** argv, const Program& program) {
     if (command.name == "exec") prefix = "exec failed: ";
     return tell(code.error(), prefix, *log, command.failure_code);
   }
+  if (program.own_command != nullptr && parsed->arguments[0] == program.own_name) {
+    auto code = program.own_command(global, parsed->arguments);
+    return code.ok() ? *code : tell(code.error(), "", *log, 1);
+  }
   return tell(errorf(ErrorKind::kInvalid, "no such command: {} (see {} --help)", parsed->arguments[0], program.name),
               "", *log, 1);
 }
