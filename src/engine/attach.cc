@@ -100,9 +100,10 @@ Result<void> EngineImpl::announce(const WorkloadRow& row, const Config& config, 
   return net::announce_names(dns_place(), record);
 }
 
-Result<void> EngineImpl::attach_networks(const WorkloadRow& row, const Config& config, int netns_fd, int pid) {
+Result<void> EngineImpl::attach_networks(const WorkloadRow& row, const Config& config, int netns_fd, int pid,
+                                         const net::Keeper& keeper) {
   TRY_ASSIGN(net::NetworkManager* const manager, network());
-  TRY_ASSIGN(const std::vector<net::Endpoint> attached, manager->attach(row.id, netns_fd));
+  TRY_ASSIGN(const std::vector<net::Endpoint> attached, manager->attach(row.id, netns_fd, keeper));
   for (const net::Endpoint& endpoint : attached) {
     if (has_names(endpoint)) TRY(announce(row, config, endpoint, pid));
     emit_network(endpoint, "connect");

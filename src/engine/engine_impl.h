@@ -142,7 +142,7 @@ class EngineImpl : public Engine {
   // start.cc
   struct Prepared {
     SpecInput spec;
-    std::vector<UniqueFd> held;             // published ports
+    std::vector<UniqueFd> held;             // for the monitor: published ports; first what keeps the rules
     std::vector<UniqueFd> spec_files;       // descriptors that the specification names through /proc/PID/fd
     bool own_network = false;               // to be attached to networks
     std::vector<std::string> name_servers;  // of resolv.conf, on networks of the user's
@@ -171,7 +171,9 @@ class EngineImpl : public Engine {
   Result<bool> reserve_networks(const WorkloadRow& row, const Config& config, net::HostsRequest* hosts,
                                 Prepared* prepared);
   /// Interfaces and names of a workload that is about to run, or that runs and got another network.
-  Result<void> attach_networks(const WorkloadRow& row, const Config& config, int netns_fd, int pid);
+  /// `keeper`: the monitor, when it was started with what the networks gave it to hold.
+  Result<void> attach_networks(const WorkloadRow& row, const Config& config, int netns_fd, int pid,
+                               const net::Keeper& keeper = {});
   /// Everything of its networks after its end.
   Result<void> detach_networks(const WorkloadRow& row);
   Result<void> announce(const WorkloadRow& row, const Config& config, const net::Endpoint& endpoint, int pid);

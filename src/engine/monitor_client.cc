@@ -30,7 +30,7 @@ sockaddr_un address_in(int dir_fd) {
 
 }  // namespace
 
-Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock) {
+Result<MonitorConnection> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock) {
   TRY_ASSIGN(const UniqueFd run_dir, sys::open(paths.run_of(request.id), O_RDONLY | O_DIRECTORY));
   TRY_ASSIGN(const UniqueFd data_dir, sys::open(paths.workload(request.id), O_RDONLY | O_DIRECTORY));
   const UniqueFd listener(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -63,8 +63,8 @@ Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& reques
     spawn_request.fds.emplace_back(monitor::kFirstUnusedFd + static_cast<int>(i), request.held[i]);
   }
   spawn_request.new_session = true;
-  TRY(spawn(spawn_request));
-  return ours;
+  TRY_ASSIGN(const Child child, spawn(spawn_request));
+  return MonitorConnection{child.pid, std::move(ours)};
 }
 
 Result<UniqueFd> connect_monitor(const Paths& paths, std::string_view id) {

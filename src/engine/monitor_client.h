@@ -23,8 +23,14 @@ struct MonitorRequest {
   std::vector<int> held;                 // descriptors that it keeps open as long as it lives; they stay the caller's
 };
 
-/// Starts the monitor of a workload whose run folder exists. Returns the control connection.
-Result<UniqueFd> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock);
+struct MonitorConnection {
+  pid_t pid = -1;
+  UniqueFd control;
+};
+
+/// Starts the monitor of a workload whose run folder exists. There `request.held` are numbered from
+/// monitor::kFirstUnusedFd.
+Result<MonitorConnection> launch_monitor(const Paths& paths, const MonitorRequest& request, UniqueFd lock);
 
 /// The control connection of a running monitor; kNotFound when there is none.
 Result<UniqueFd> connect_monitor(const Paths& paths, std::string_view id);

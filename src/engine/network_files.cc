@@ -116,6 +116,7 @@ Result<bool> EngineImpl::reserve_networks(const WorkloadRow& row, const Config& 
                   kMostVmNetworks, request.endpoints.size());
   }
   TRY_ASSIGN(request.ports, port_mappings(config));
+  request.has_keeper = true;
   TRY_ASSIGN(net::NetworkManager* const manager, network());
   TRY_ASSIGN(net::Reservation reservation, manager->reserve(request));
   bool ipv6 = false;
@@ -142,6 +143,7 @@ Result<bool> EngineImpl::reserve_networks(const WorkloadRow& row, const Config& 
   if (named && row.isolation == Isolation::kContainer) prepared->name_servers = {std::string(net::kResolverAddress)};
   hosts->ipv6 = ipv6;
   prepared->held = std::move(reservation.holders);
+  if (reservation.rules) prepared->held.insert(prepared->held.begin(), std::move(reservation.rules));
   if (!reservation.ports.empty()) {
     TRY_ASSIGN(Index* const names, index());
     TRY(names->set_ports(row.id, ports_text(reservation.ports)));

@@ -270,9 +270,10 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
 
     MonitorRequest request = monitor_request(row, config, attach_input);
     TRY(add_service_options(row, config, spec, again, &request.arguments));
-    for (const UniqueFd& port : prepared.held) request.held.push_back(port.get());
+    for (const UniqueFd& kept : prepared.held) request.held.push_back(kept.get());
     if (const int fd = hold_log_index(); fd >= 0) request.held.push_back(fd);
-    TRY_ASSIGN(UniqueFd control, launch_monitor(paths_, request, std::move(lock)));
+    TRY_ASSIGN(MonitorConnection launched, launch_monitor(paths_, request, std::move(lock)));
+    UniqueFd control = std::move(launched.control);
     std::optional<Attachment> attachment;
     Result<void> asked;
     if (attach_output || attach_input) {
@@ -298,7 +299,7 @@ Result<std::optional<Attachment>> EngineImpl::start_locked(const Change& change,
     if (prepared.private_network) {
       TRY_ASSIGN(const UniqueFd netns, sys::open(fmt::format("/proc/{}/ns/net", pid), O_RDONLY));
       if (prepared.own_network) {
-        TRY(attach_networks(row, config, netns.get(), pid));
+        TRY(attach_networks(row, config, netns.get(), pid, {launched.pid, monitor::kFirstUnusedFd}));
       } else {
         TRY(net::NetworkManager::loopback_up(netns.get()));
       }

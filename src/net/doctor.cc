@@ -114,6 +114,20 @@ Check check_policies(Ruleset& ruleset, const std::string& device) {
                              device));
 }
 
+Check check_holding(Ruleset& ruleset, size_t endpoints) {
+  const auto holding = ruleset.holding();
+  if (!holding.ok()) return failed("rules", holding.error().message(), "run as root");
+  if (*holding == Holding::kAbsent) return ok("rules", "none; the first workload on a network makes them");
+  if (*holding == Holding::kOwned) return ok("rules", "held by the monitors of workloads: nobody else can flush them");
+  if (endpoints > 0) {
+    return warning(
+        "rules", "open to changes by others: 'nft flush ruleset' would open ports and networks until the next command",
+        "let Hull take descriptors of its monitors (pidfd_getfd: CAP_SYS_PTRACE, kernel.yama.ptrace_scope below 3) and "
+        "start a workload");
+  }
+  return ok("rules", "held by nobody while no workload needs them; the next one makes or takes them");
+}
+
 }  // namespace
 
 std::vector<Check> NetworkManager::doctor() {
@@ -132,6 +146,7 @@ std::vector<Check> NetworkManager::doctor() {
   out.push_back(check_forwarding(*impl_, exists));
   auto ruleset = impl_->ruleset();
   if (ruleset.ok()) out.push_back(check_policies(**ruleset, impl_->settings.bridge_device));
+  if (ruleset.ok()) out.push_back(check_holding(**ruleset, impl_->records->count().value_or(0)));
 
   out.push_back(host_has_ipv6() ? ok("IPv6", "on")
                                 : warning("IPv6",

@@ -311,15 +311,16 @@ Result<void> Impl::rebuild_rules() {
     rules.insert(rules.end(), some.begin(), some.end());
   }
   TRY_ASSIGN(const auto networks, ruled_networks());
-  TRY_ASSIGN(Ruleset * table, ruleset());
   RulesetOptions options;
   options.loopback6 = !bridge_filters().v6;
-  auto rebuilt = table->rebuild(networks, options, rules);
+  const auto rebuild = [&](Ruleset& table) { return table.rebuild(networks, options, rules); };
+  auto rebuilt = write_rules(rebuild);
   if (!rebuilt.ok() && rebuilt.error().kind() == ErrorKind::kUnsupported) {
     options.frame_guard = false;
-    rebuilt = table->rebuild(networks, options, rules);
+    rebuilt = write_rules(rebuild);
   }
   if (!rebuilt.ok()) return std::move(rebuilt).error();
+  TRY(note_owner());
   TRY(records->set_number(kLoopback6, options.loopback6 ? 1 : 0));
   TRY(records->set_number(kFrameGuard, options.frame_guard ? 1 : 0));
   return note_rules();
@@ -341,7 +342,8 @@ Result<bool> Impl::ensure_rules(Trust trust) {
     TRY(rebuild_rules());
     return true;
   }
-  if (trust == Trust::kGeneration && seen == int64_t{generation}) return false;
+  TRY_ASSIGN(const bool gone, owner_is_gone());
+  if (!gone && trust == Trust::kGeneration && seen == int64_t{generation}) return false;
   TRY_ASSIGN(const auto fingerprint, records->number(kFingerprint));
   TRY_ASSIGN(const Ruleset::State state, table->state());
   TRY_ASSIGN(auto endpoints, records->list());
@@ -363,7 +365,7 @@ Result<bool> Impl::ensure_rules(Trust trust) {
 Result<void> Impl::change_rules(const std::function<Result<void>(Ruleset&)>& change) {
   TRY_ASSIGN(Ruleset * table, ruleset());
   TRY_ASSIGN(const uint32_t before, table->generation());
-  auto done = change(*table);
+  auto done = write_rules(change);
   if (!done.ok()) {
     const ErrorKind kind = done.error().kind();
     if (kind != ErrorKind::kNotFound && kind != ErrorKind::kConflict) return std::move(done).error();

@@ -4,6 +4,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "net/definitions.h"
 #include "net/host.h"
@@ -32,13 +33,47 @@ struct NetworkManager::Impl {
   std::optional<Ruleset> ruleset_;          // the same
   UniqueFd home_;                           // the host's namespace
   std::optional<Network> default_;          // as it was found since the lock was taken
+  bool borrowed_ = false;                   // the rules are written through the keepers' socket
+  bool owned_ = false;                      // and it is known to be their owner
 
-  Result<sys::FileLock> lock() {
-    default_.reset();  // others may have chosen anew while we did not hold it
-    return sys::FileLock::acquire(paths.run_dir + "/lock", true, true);
-  }
+  /// While it lives nobody else changes records, links or rules.
+  class Lock {
+   public:
+    Lock(Impl& impl, sys::FileLock file) : impl_(&impl), file_(std::move(file)) {}
+    Lock(Lock&& other) noexcept : impl_(std::exchange(other.impl_, nullptr)), file_(std::move(other.file_)) {}
+    Lock& operator=(Lock&&) = delete;
+    ~Lock() {
+      if (impl_ != nullptr) impl_->let_go_of_owner();
+    }
+
+   private:
+    Impl* impl_;
+    sys::FileLock file_;
+  };
+  Result<Lock> lock();
   Result<Links*> links();
   Result<Ruleset*> ruleset();
+
+  // owner.cc: the socket that owns the tables, so that nobody else can flush them. The processes that live as long as
+  // workloads hold it; a command borrows it for as long as it holds the lock.
+
+  /// The socket for a workload's keeper: the one in use, or a new one. Recorded as ours until attach() names the
+  /// keeper.
+  Result<UniqueFd> socket_for_keeper(const std::string& workload_id);
+  /// Takes the socket from this keeper, which proves that it can be had again, and makes the tables its own.
+  Result<bool> own_rules_by(const Keeper& keeper);
+  /// A change of rules, through the owner's socket if there is one.
+  Result<void> write_rules(const std::function<Result<void>(Ruleset&)>& change);
+  /// Whether a keeper of the tables' owner lives; then its socket is in use. Flat cost.
+  Result<bool> borrow_owner();
+  void let_go_of_owner();
+  /// The tables are now the borrowed socket's, if one is.
+  Result<void> note_owner();
+  /// The tables had an owner that lives no more: before Linux 6.9 they went with it, and no generation counts that.
+  Result<bool> owner_is_gone();
+  Result<void> keep_rules_by(const Records::Keeper& keeper);
+  /// The socket that keepers hold; not valid when none of them lives.
+  Result<UniqueFd> find_owner_socket();
   Result<int> home_netns();
 
   /// The network's definition, from data_dir and the settings; chosen and written at first.
@@ -98,7 +133,7 @@ struct NetworkManager::Impl {
   Result<void> configure(const Attaching& one, int netns_fd, bool frame_guard);
   void undo(const Attaching& one);
   /// Puts on record what was attached; published ports pass to the gateway.
-  Result<void> finish_attach(const std::vector<Attaching>& all);
+  Result<void> finish_attach(const std::vector<Attaching>& all, const Keeper& keeper);
   /// All endpoints of one workload.
   Result<void> detach(const std::vector<Endpoint>& endpoints);
   Result<void> repair_bridge(const Network& network, const std::vector<Endpoint>& endpoints, RepairReport& out);

@@ -100,19 +100,26 @@ Result<Reservation> NetworkManager::reserve(const ReserveRequest& request) {
     }
     TRY(records.insert(request.workload_id, out.ports));
   }
+  if (request.has_keeper) {
+    TRY_ASSIGN(out.rules, impl_->socket_for_keeper(request.workload_id));
+  }
   TRY(change.commit());
   out.endpoints.assign(std::make_move_iterator(all.begin() + static_cast<ptrdiff_t>(before)),
                        std::make_move_iterator(all.end()));
   return out;
 }
 
-Result<std::vector<Endpoint>> NetworkManager::attach(std::string_view workload_id, int netns_fd) {
+Result<std::vector<Endpoint>> NetworkManager::attach(std::string_view workload_id, int netns_fd, const Keeper& keeper) {
   struct stat namespace_stat;
   if (::fstat(netns_fd, &namespace_stat) != 0) return errnof("attach workload {}: its network namespace", workload_id);
   std::vector<Impl::Attaching> wanted;
   bool frame_guard = false;
+  bool kept = false;
   {
     TRY_ASSIGN(const auto lock, impl_->lock());
+    if (keeper.pid != 0) {
+      TRY_ASSIGN(kept, impl_->own_rules_by(keeper));
+    }
     TRY_ASSIGN(auto all, impl_->records->find(workload_id));
     if (all.empty()) return errorf(ErrorKind::kNotFound, "attach workload {}: nothing is reserved for it", workload_id);
     TRY(impl_->complete(all));
@@ -139,7 +146,7 @@ Result<std::vector<Endpoint>> NetworkManager::attach(std::string_view workload_i
   Result<void> done;
   size_t count = 0;
   for (; count < wanted.size() && done.ok(); ++count) done = impl_->attach_one(wanted[count], netns_fd, frame_guard);
-  if (done.ok()) done = impl_->finish_attach(wanted);
+  if (done.ok()) done = impl_->finish_attach(wanted, kept ? keeper : Keeper());
   if (!done.ok()) {
     for (size_t i = 0; i < count; ++i) impl_->undo(wanted[i]);
     return std::move(done).error();
@@ -189,10 +196,11 @@ void Impl::undo(const Attaching& one) {
   ignore_result((*host)->remove(one.link));
 }
 
-Result<void> Impl::finish_attach(const std::vector<Attaching>& attached) {
+Result<void> Impl::finish_attach(const std::vector<Attaching>& attached, const Keeper& keeper) {
   TRY_ASSIGN(const auto guard, lock());
   TRY_ASSIGN(auto change, records->begin());
   const std::string& workload = attached.front().endpoint.workload_id;
+  if (keeper.pid != 0) TRY(keep_rules_by({workload, keeper.pid, keeper.fd}));
   TRY_ASSIGN(auto all, records->find(workload));
   TRY(complete(all));
   const auto is_new = [&](const Endpoint& one) {
@@ -384,8 +392,7 @@ Result<void> NetworkManager::tear_down() {
   for (const Network& network : made) TRY(impl_->remove_device(network));
   TRY_ASSIGN(const auto bridge, links->find(impl_->settings.bridge_device));
   if (bridge && bridge->alias.starts_with(impl_->alias_prefix())) TRY(links->remove(bridge->index));
-  TRY_ASSIGN(Ruleset * rules, impl_->ruleset());
-  return rules->tear_down();
+  return impl_->write_rules([](Ruleset& rules) { return rules.tear_down(); });
 }
 
 }  // namespace hull::net

@@ -129,6 +129,14 @@ struct ReserveRequest {
   std::vector<EndpointRequest> endpoints;
   /// Published by way of the endpoint that has the default route, if that is a bridge; else none is.
   std::vector<PortMapping> ports;
+  /// A process will live as long as the workload and keep descriptors (Reservation::rules).
+  bool has_keeper = false;
+};
+
+/// The process that keeps Reservation::rules, and its number there.
+struct Keeper {
+  int pid = 0;  ///< 0: none
+  int fd = -1;
 };
 
 /// A workload on a network.
@@ -159,6 +167,9 @@ struct Reservation {
   /// Bound sockets that keep the published ports from programs of the host, for the process that lives as long as the
   /// workload (the monitor) to inherit and never read. Closing them frees nothing else. Empty without ports.
   std::vector<UniqueFd> holders;
+  /// With `has_keeper`: the socket that owns the nftables tables. As long as a workload's keeper has it open nobody
+  /// else can change or flush them. To be kept here until attach(), and by the keeper as long as it lives; never used.
+  UniqueFd rules;
 };
 
 /// What repair() took away or put back.
@@ -208,7 +219,9 @@ class NetworkManager {
   /// absent, a veth pair with the peer born inside the namespace, addresses usable at once, routes, and the published
   /// ports. The calling thread enters the namespace for some microseconds and comes back. On failure everything but the
   /// reservation is undone. Returns what was attached.
-  Result<std::vector<Endpoint>> attach(std::string_view workload_id, int netns_fd);
+  /// `keeper` holds Reservation::rules; without one the rules are anybody's, and come back at the next call after
+  /// somebody flushed them.
+  Result<std::vector<Endpoint>> attach(std::string_view workload_id, int netns_fd, const Keeper& keeper = {});
 
   /// Frees addresses, ports and rules of all its endpoints, and closes the workload's ports of the bridges, so that its
   /// addresses are free for the next even if something keeps the namespace. The interface pair goes with the namespace

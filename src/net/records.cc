@@ -8,7 +8,7 @@ namespace hull::net {
 namespace {
 
 // Addresses are blobs of 4 or 16 bytes in network order, so that they sort as numbers do.
-constexpr int kVersion = 2;
+constexpr int kVersion = 3;
 constexpr const char* kSchema =
     "CREATE TABLE IF NOT EXISTS number(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE IF NOT EXISTS boot(id TEXT PRIMARY KEY) WITHOUT ROWID;"
@@ -23,7 +23,9 @@ constexpr const char* kSchema =
     "ROWID;"
     "CREATE INDEX IF NOT EXISTS port_workload ON port(workload);"
     "CREATE TABLE IF NOT EXISTS active(network TEXT PRIMARY KEY) WITHOUT ROWID;"
-    "PRAGMA user_version=2;";
+    "CREATE TABLE IF NOT EXISTS keeper(workload TEXT PRIMARY KEY, pid INTEGER NOT NULL, fd INTEGER NOT NULL)"
+    " WITHOUT ROWID;"
+    "PRAGMA user_version=3;";
 // The form of a Hull that knew the default bridge only; what runs goes on.
 constexpr const char* kFromVersion0 =
     "DROP INDEX endpoint_v4; DROP INDEX endpoint_v6; DROP INDEX endpoint_mac;"
@@ -79,7 +81,7 @@ Result<Records> Records::open(const std::string& path, std::string_view boot_id)
   if (!stored.empty() && stored.front() == boot_id) return records;
   TRY(
       db.execute("BEGIN IMMEDIATE; DELETE FROM boot; DELETE FROM endpoint; DELETE FROM port; DELETE FROM active;"
-                 " DELETE FROM number; COMMIT;"));
+                 " DELETE FROM keeper; DELETE FROM number; COMMIT;"));
   TRY(db.run("INSERT OR IGNORE INTO boot VALUES(?)", boot_id));
   return records;
 }
@@ -255,6 +257,36 @@ Result<std::optional<IpAddress>> Records::first_free(const std::string& network,
   }
   if (candidate > to) return std::optional<IpAddress>();
   return std::optional<IpAddress>(candidate);
+}
+
+Result<std::vector<Records::Keeper>> Records::read_keepers(db::Statement rows) {
+  std::vector<Keeper> out;
+  while (true) {
+    TRY_ASSIGN(const bool more, rows.step());
+    if (!more) return out;
+    out.push_back({rows.text(0), static_cast<pid_t>(rows.number(1)), static_cast<int>(rows.number(2))});
+  }
+}
+
+Result<std::vector<Records::Keeper>> Records::keepers() {
+  TRY_ASSIGN(db::Statement rows, db_->prepare("SELECT workload, pid, fd FROM keeper LIMIT 16"));
+  return read_keepers(std::move(rows));
+}
+
+Result<std::vector<Records::Keeper>> Records::keepers_after(std::string_view workload_id) {
+  TRY_ASSIGN(
+      db::Statement rows,
+      db_->query("SELECT workload, pid, fd FROM keeper WHERE workload>? ORDER BY workload LIMIT 2", workload_id));
+  return read_keepers(std::move(rows));
+}
+
+Result<void> Records::set_keeper(const Keeper& keeper) {
+  return db_->run("INSERT OR REPLACE INTO keeper VALUES(?,?,?)", keeper.workload, int64_t{keeper.pid},
+                  int64_t{keeper.fd});
+}
+
+Result<void> Records::erase_keeper(const Keeper& keeper) {
+  return db_->run("DELETE FROM keeper WHERE workload=? AND pid=?", keeper.workload, int64_t{keeper.pid});
 }
 
 Result<std::optional<int64_t>> Records::number(std::string_view key) {

@@ -57,6 +57,19 @@ class Records {
   /// The first address in [from, to] that nobody has.
   Result<std::optional<IpAddress>> first_free(const std::string& network, const IpAddress& from, const IpAddress& to);
 
+  /// A process that holds the socket which owns the rules.
+  struct Keeper {
+    std::string workload;
+    pid_t pid = 0;
+    int fd = -1;
+  };
+  /// A few of them, perhaps dead ones among them: a keeper lives a little longer than its workload.
+  Result<std::vector<Keeper>> keepers();
+  Result<void> set_keeper(const Keeper& keeper);
+  Result<void> erase_keeper(const Keeper& keeper);
+  /// The next two in the order of their workloads' ids.
+  Result<std::vector<Keeper>> keepers_after(std::string_view workload_id);
+
   /// Small numbers: where the next search starts, which generation of rules was seen.
   Result<std::optional<int64_t>> number(std::string_view key);
   Result<void> set_number(std::string_view key, int64_t value);
@@ -67,6 +80,7 @@ class Records {
   template <typename... Values>
   Result<std::optional<std::string>> text(std::string_view sql, const Values&... values);
   Result<Endpoint> read(const db::Statement& row);
+  Result<std::vector<Keeper>> read_keepers(db::Statement rows);
   Result<std::vector<Endpoint>> read_all(db::Statement rows);
   std::unique_ptr<db::Database> db_;
 };

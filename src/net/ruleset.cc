@@ -116,17 +116,19 @@ void batch_edge(NetlinkBatch& batch, uint16_t type) {
   batch.end();
 }
 
-void write_table(NetlinkBatch& batch, uint8_t family, uint16_t message, uint16_t flags, const std::string& table) {
+void write_table(NetlinkBatch& batch, uint8_t family, uint16_t message, uint16_t flags, const std::string& table,
+                 uint32_t table_flags = 0) {
   batch.begin(nft_type(message), flags, NftHeader{family});
   batch.put_string(NFTA_TABLE_NAME, table);
+  if (table_flags != 0) batch.put_be32(NFTA_TABLE_FLAGS, table_flags);
   batch.end();
 }
 
 // Makes the table, empty whatever was in it.
-void write_fresh_table(NetlinkBatch& batch, uint8_t family, const std::string& table) {
+void write_fresh_table(NetlinkBatch& batch, uint8_t family, const std::string& table, uint32_t table_flags) {
   write_table(batch, family, NFT_MSG_NEWTABLE, NLM_F_CREATE, table);  // so that the removal finds one
   write_table(batch, family, NFT_MSG_DELTABLE, 0, table);
-  write_table(batch, family, NFT_MSG_NEWTABLE, NLM_F_CREATE, table);
+  write_table(batch, family, NFT_MSG_NEWTABLE, NLM_F_CREATE, table, table_flags);
 }
 
 void write_chain(NetlinkBatch& batch, uint8_t family, const std::string& table, const char* name,
@@ -304,26 +306,17 @@ Result<Ruleset> Ruleset::open(std::string table) {
 
 Result<std::vector<NetlinkFailure>> Ruleset::commit(NetlinkBatch& batch) {
   batch_edge(batch, NFNL_MSG_BATCH_END);
-  return socket_.exchange(batch);
+  return owner_ ? owner_->exchange(batch) : socket_.exchange(batch);
 }
 
-Result<uint32_t> Ruleset::generation() {
+Result<void> Ruleset::adopt(bool frame_guard) {
   NetlinkBatch batch;
-  batch.begin(nft_type(NFT_MSG_GETGEN), 0, NftHeader{AF_UNSPEC});
-  batch.end();
-  uint32_t out = 0;
-  TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
-    if (message.payload.size() < sizeof(NftHeader)) return;
-    sys::for_each_attribute(message.payload.subspan(sizeof(NftHeader)), [&](uint16_t type, Bytes value) {
-      if (type == NFTA_GEN_ID) out = sys::attribute_be32(value);
-    });
-  }));
-  if (!failures.empty()) {
-    auto error = sys::netlink_error(failures.front(), "ask nf_tables for its generation");
-    const bool absent = failures.front().error == EINVAL || failures.front().error == EOPNOTSUPP;
-    return absent ? std::move(error).as(ErrorKind::kUnsupported) : error;
+  batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
+  for (const uint8_t family : {NFPROTO_BRIDGE, NFPROTO_INET}) {
+    if (family == NFPROTO_BRIDGE && !frame_guard) continue;
+    write_table(batch, family, NFT_MSG_NEWTABLE, 0, table_, NFT_TABLE_F_OWNER | kTablePersists);
   }
-  return out;
+  return carry_out(batch);
 }
 
 Result<bool> Ruleset::fingerprint_chains(State& out, uint8_t family, std::span<const char* const> chains) {
@@ -459,8 +452,8 @@ void Ruleset::write_rules(NetlinkBatch& batch, bool loopback6) {
   NftRule(batch, NFPROTO_INET, table_, kEntering).verdict(NF_DROP);
 }
 
-void Ruleset::write_frame_guard(NetlinkBatch& batch) {
-  write_fresh_table(batch, NFPROTO_BRIDGE, table_);
+void Ruleset::write_frame_guard(NetlinkBatch& batch, uint32_t table_flags) {
+  write_fresh_table(batch, NFPROTO_BRIDGE, table_, table_flags);
   write_chain(batch, NFPROTO_BRIDGE, table_, kFrames, &kFrameChain);
   // What each container's kernel sends of its own accord would be copied to a thousand others; and nobody on the bridge
   // is a router for the others (CVE-2020-13401).
@@ -472,13 +465,15 @@ void Ruleset::write_frame_guard(NetlinkBatch& batch) {
   }
 }
 
-Result<void> Ruleset::rebuild(std::span<const Network> networks, const RulesetOptions& options,
-                              std::span<const PortRule> ports) {
+Result<std::vector<NetlinkFailure>> Ruleset::commit_fresh(std::span<const Network> networks,
+                                                          const RulesetOptions& options,
+                                                          std::span<const PortRule> ports, uint32_t table_flags,
+                                                          size_t* frame_messages) {
   NetlinkBatch batch;
   batch_edge(batch, NFNL_MSG_BATCH_BEGIN);
-  if (options.frame_guard) write_frame_guard(batch);
-  const size_t frame_messages = batch.count();
-  write_fresh_table(batch, NFPROTO_INET, table_);
+  if (options.frame_guard) write_frame_guard(batch, table_flags);
+  *frame_messages = batch.count();
+  write_fresh_table(batch, NFPROTO_INET, table_, table_flags);
   for (const BaseChain& base : kBaseChains) write_chain(batch, NFPROTO_INET, table_, base.name, &base);
   for (const char* chain : {kPublish, kEntering}) write_chain(batch, NFPROTO_INET, table_, chain, nullptr);
   for (const MapShape& shape : kMaps) write_map(batch, table_, shape);
@@ -488,15 +483,27 @@ Result<void> Ruleset::rebuild(std::span<const Network> networks, const RulesetOp
   for (const MapShape& shape : kMaps) {
     write_elements(batch, table_, shape, NFT_MSG_NEWSETELEM, NLM_F_CREATE, ports);
   }
-  TRY_ASSIGN(const auto failures, commit(batch));
-  if (!failures.empty()) {
-    if (options.frame_guard && failures.front().index < frame_messages) {
-      return sys::netlink_error(failures.front(), "make an nftables table for bridges").as(ErrorKind::kUnsupported);
-    }
-    return sys::netlink_error(
-        failures.front(), fmt::format("make the nftables table inet {} (message {})", table_, failures.front().index));
+  return commit(batch);
+}
+
+Result<void> Ruleset::rebuild(std::span<const Network> networks, const RulesetOptions& options,
+                              std::span<const PortRule> ports) {
+  size_t frame_messages = 0;
+  std::vector<NetlinkFailure> failures;
+  // Owned if there is an owner, and to outlive it where the kernel can do that.
+  for (const uint32_t flags : {NFT_TABLE_F_OWNER | kTablePersists, uint32_t{NFT_TABLE_F_OWNER}, uint32_t{0}}) {
+    if (flags != 0 && !owner_) continue;
+    TRY_ASSIGN(failures, commit_fresh(networks, options, ports, flags, &frame_messages));
+    if (failures.empty()) return {};
+    if (failures.front().error != EOPNOTSUPP) break;
   }
-  return {};
+  if (failures.front().error == EPERM)
+    return sys::netlink_error(failures.front(), fmt::format("make the nftables table inet {}", table_));
+  if (options.frame_guard && failures.front().index < frame_messages) {
+    return sys::netlink_error(failures.front(), "make an nftables table for bridges").as(ErrorKind::kUnsupported);
+  }
+  return sys::netlink_error(
+      failures.front(), fmt::format("make the nftables table inet {} (message {})", table_, failures.front().index));
 }
 
 Result<void> Ruleset::carry_out(NetlinkBatch& batch) {
@@ -550,33 +557,6 @@ Result<void> Ruleset::tear_down() {
     return sys::netlink_error(failures.front(), fmt::format("remove the nftables table inet {}", table_));
   }
   return {};
-}
-
-Result<std::vector<ChainInfo>> Ruleset::forward_chains() {
-  std::vector<ChainInfo> out;
-  NetlinkBatch batch;
-  batch.begin(nft_type(NFT_MSG_GETCHAIN), NLM_F_DUMP, NftHeader{NFPROTO_UNSPEC});
-  batch.end();
-  TRY_ASSIGN(const auto failures, socket_.exchange(batch, [&](const NetlinkMessage& message) {
-    if (message.payload.size() < sizeof(NftHeader)) return;
-    ChainInfo chain;
-    chain.family = message.payload[0];
-    uint32_t hook = UINT32_MAX;
-    sys::for_each_attribute(message.payload.subspan(sizeof(NftHeader)), [&](uint16_t type, Bytes value) {
-      if (type == NFTA_CHAIN_TABLE) chain.table = sys::attribute_string(value);
-      if (type == NFTA_CHAIN_NAME) chain.name = sys::attribute_string(value);
-      if (type == NFTA_CHAIN_POLICY) chain.drops = sys::attribute_be32(value) == NF_DROP;
-      if (type == NFTA_CHAIN_HOOK) {
-        sys::for_each_attribute(value, [&](uint16_t inner, Bytes number) {
-          if (inner == NFTA_HOOK_HOOKNUM) hook = sys::attribute_be32(number);
-        });
-      }
-    });
-    const bool ip = chain.family == NFPROTO_IPV4 || chain.family == NFPROTO_IPV6 || chain.family == NFPROTO_INET;
-    if (ip && hook == NF_INET_FORWARD && chain.table != table_) out.push_back(std::move(chain));
-  }));
-  if (!failures.empty()) return sys::netlink_error(failures.front(), "list the nftables chains");
-  return out;
 }
 
 }  // namespace hull::net

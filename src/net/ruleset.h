@@ -27,6 +27,17 @@ struct RulesetOptions {
   bool frame_guard = true;  ///< have the second table, for frames on the bridge
 };
 
+/// NFT_TABLE_F_PERSIST, Linux 6.9: the table outlives its owner, and can be adopted. Newer than Debian 12's headers.
+inline constexpr uint32_t kTablePersists = 4;
+
+/// Whose a table is: nf_tables lets nobody but the owner's socket change an owned one, `nft flush ruleset` included.
+enum class Holding : uint8_t {
+  kAbsent,
+  kOpen,      ///< anybody's
+  kOrphaned,  ///< was owned, and may be taken by a new owner (Linux 6.9; before, it ends with its owner)
+  kOwned,     ///< by a socket that is open somewhere
+};
+
 /// A base chain of anybody's, as far as doctor() needs it.
 struct ChainInfo {
   std::string table, name;
@@ -40,6 +51,14 @@ class Ruleset {
   /// `table` names the table (family inet). kUnsupported when the kernel has no nf_tables.
   static Result<Ruleset> open(std::string table);
 
+  /// The socket through which tables are changed from now on; they become its own when they are made or adopted.
+  /// Nothing: our own socket, which owns nothing.
+  void use_owner(std::optional<sys::NetlinkSocket> owner) { owner_ = std::move(owner); }
+  /// In whose hands our table is.
+  Result<Holding> holding();
+  /// Makes orphaned tables (with `frame_guard` both) the owner socket's. kPermission: somebody else owns them.
+  Result<void> adopt(bool frame_guard);
+
   /// The number that every change of any table raises by one.
   Result<uint32_t> generation();
   /// What our table holds now: a fingerprint of its chains and rules (0 when there is no table), and how many elements
@@ -52,7 +71,7 @@ class Ruleset {
   Result<State> state();
 
   /// Replaces the tables in one transaction: nobody sees them half there. kUnsupported: the kernel has no tables for
-  /// frames on bridges.
+  /// frames on bridges. This and all other changes: kPermission when the table is another socket's.
   Result<void> rebuild(std::span<const Network> networks, const RulesetOptions& options,
                        std::span<const PortRule> ports);
   /// What the rules have to know of a network; errors as those of the other add() and remove().
@@ -73,12 +92,16 @@ class Ruleset {
  private:
   Ruleset(sys::NetlinkSocket socket, std::string table) : socket_(std::move(socket)), table_(std::move(table)) {}
   Result<std::vector<sys::NetlinkFailure>> commit(sys::NetlinkBatch& batch);
+  Result<std::vector<sys::NetlinkFailure>> commit_fresh(std::span<const Network> networks,
+                                                        const RulesetOptions& options, std::span<const PortRule> ports,
+                                                        uint32_t table_flags, size_t* frame_messages);
   Result<void> change_elements(uint16_t message, uint16_t flags, std::span<const PortRule> ports);
   Result<void> carry_out(sys::NetlinkBatch& batch);
   void write_rules(sys::NetlinkBatch& batch, bool loopback6);
-  void write_frame_guard(sys::NetlinkBatch& batch);
+  void write_frame_guard(sys::NetlinkBatch& batch, uint32_t table_flags);
   Result<bool> fingerprint_chains(State& out, uint8_t family, std::span<const char* const> chains);
   sys::NetlinkSocket socket_;
+  std::optional<sys::NetlinkSocket> owner_;
   std::string table_;
 };
 

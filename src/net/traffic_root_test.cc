@@ -180,5 +180,82 @@ TEST_P(Traffic, AFlushedFirewallIsRestored) {
   EXPECT_TRUE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080));
 }
 
+// A container whose rules are kept by this process, as its monitor would.
+Container start_kept(NetworkManager& manager, const std::string& id, std::initializer_list<const char*> specs,
+                     UniqueFd* rules) {
+  Container out;
+  out.netns = new_netns();
+  ReserveRequest request;
+  request.workload_id = id;
+  request.ports = ports(specs);
+  request.has_keeper = true;
+  auto reserved = manager.reserve(request);
+  EXPECT_TRUE(reserved.ok()) << reserved.error().message();
+  if (!reserved.ok()) return out;
+  out.holders = std::move(reserved->holders);
+  *rules = std::move(reserved->rules);
+  auto attached = manager.attach(id, out.netns.get(), {::getpid(), rules->get()});
+  EXPECT_TRUE(attached.ok()) << attached.error().message();
+  if (attached.ok()) out.endpoint = attached->front();
+  return out;
+}
+
+TEST_P(Traffic, NobodyElseFlushesRulesThatAreKept) {
+  UniqueFd first, second;
+  const Container web = start_kept(manager_, "web", {"8080:80"}, &first);
+  const UniqueFd server = serve(web.netns.get(), SOCK_STREAM, "0.0.0.0", 80);
+  const auto stands = [&] {
+    EXPECT_TRUE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080));
+    EXPECT_FALSE(talk(world_.client(), server.get(), SOCK_STREAM, web.v4(), 80, kNeverMs));
+  };
+  const std::string before = shell_output(world_.host(), "nft list table inet hull; nft list table bridge hull");
+  // What Debian's nftables.service does on a reload, what iptables' restore does, and what an administrator does.
+  for (const char* reload : {"nft flush ruleset", "printf 'flush ruleset\ntable inet filter {}\n' | nft -f -",
+                             "iptables -F && iptables -t nat -F && iptables -X",
+                             "printf '*nat\n:PREROUTING ACCEPT\nCOMMIT\n' | iptables-nft-restore"}) {
+    SCOPED_TRACE(reload);
+    ASSERT_EQ(0, shell(world_.host(), reload));
+    EXPECT_EQ(before, shell_output(world_.host(), "nft list table inet hull; nft list table bridge hull"));
+    stands();
+  }
+  for (const char* change : {"nft delete table inet hull", "nft flush table inet hull",
+                             "nft flush map inet hull published4", "nft delete table bridge hull"}) {
+    EXPECT_NE(0, shell(world_.host(), std::string(change) + " 2>/dev/null")) << change;
+  }
+  EXPECT_FALSE(manager_.repair([](std::string_view) { return true; })->rules_restored);
+  // Any keeper's socket serves every command, and the last one holds the tables.
+  NetworkManager another = world_.manager();
+  Container more = start_kept(another, "more", {"8081:80"}, &second);
+  more.holders.clear();
+  ASSERT_TRUE(manager_.detach("more").ok());
+  const Container again = start_kept(manager_, "again", {"8081:80"}, &second);
+  first.reset();
+  ASSERT_EQ(0, shell(world_.host(), "nft flush ruleset"));
+  stands();
+  ASSERT_TRUE(another.detach("again").ok());
+  stands();
+}
+
+TEST_P(Traffic, RulesWhoseKeepersWereKilledAreTakenUpAgain) {
+  UniqueFd rules;
+  const Container web = start_kept(manager_, "web", {"8080:80"}, &rules);
+  const UniqueFd server = serve(web.netns.get(), SOCK_STREAM, "0.0.0.0", 80);
+  for (const char* meanwhile : {"true", "nft flush ruleset"}) {
+    SCOPED_TRACE(meanwhile);
+    rules.reset();
+    ASSERT_EQ(0, shell(world_.host(), meanwhile));
+    const std::string id = std::string("next-") + meanwhile[0];
+    const Container next = start_kept(manager_, id, {}, &rules);
+    EXPECT_TRUE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080));
+    ASSERT_EQ(0, shell(world_.host(), "nft flush ruleset"));
+    EXPECT_TRUE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080));
+    EXPECT_FALSE(talk(world_.client(), server.get(), SOCK_STREAM, web.v4(), 80, kNeverMs));
+  }
+  // Nobody of ours keeps them, and nobody can be asked: changes go on, unowned.
+  rules.reset();
+  ASSERT_TRUE(manager_.detach("web").ok());
+  EXPECT_FALSE(talk(world_.client(), server.get(), SOCK_STREAM, "198.51.100.1", 8080, kNeverMs));
+}
+
 }  // namespace
 }  // namespace hull::net

@@ -148,6 +148,15 @@ Result<NetlinkSocket> NetlinkSocket::open(int protocol) {
   return NetlinkSocket(std::move(fd));
 }
 
+NetlinkSocket NetlinkSocket::of(UniqueFd fd) {
+  NetlinkSocket out(std::move(fd));
+  // Answers that one who was killed did not read must not look like ours.
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  out.sequence_ = static_cast<uint32_t>(now.tv_sec * 1'000'000 + now.tv_nsec / 1000);
+  return out;
+}
+
 Result<void> NetlinkSocket::send(NetlinkBatch& batch) {
   if (batch.too_long_) return errorf(ErrorKind::kInternal, "netlink: an attribute is longer than 65,535 bytes");
   for (size_t i = 0; i < batch.starts_.size(); ++i) {

@@ -107,6 +107,8 @@ class NetlinkSocket {
   Result<std::vector<NetlinkFailure>> exchange(NetlinkBatch& batch,
                                                const std::function<void(const NetlinkMessage&)>& visit = {});
   int fd() const { return fd_.get(); }
+  /// A socket that other processes used before; one at a time may.
+  static NetlinkSocket of(UniqueFd fd);
 
  private:
   explicit NetlinkSocket(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -196,12 +196,37 @@ def test_containers_reach_outside_through_masquerading(hull, outside):
     assert listener.communicate(timeout=10)[0] == "through\n", out.stderr
 
 
-def test_rules_come_back_after_a_flush(hull, server):
+def test_rules_stay_through_a_flush(hull, server):
     identifier = server("-p", "8093:80")
     ready(hull, "127.0.0.1", 8093)
     hull.in_netns(["nft", "flush", "ruleset"])
+    assert "hello" in ask(hull, "127.0.0.1", 8093)
     hull.hull("run", "--rm", "test", "true")
-    assert "hello" in ready(hull, "127.0.0.1", 8093)
+    assert "hello" in ask(hull, "127.0.0.1", 8093)
+
+
+def test_a_flush_between_two_commands_loses_and_opens_nothing(hull, server, outside):
+    identifier = server("-p", "8095:80")
+    own, _ = network(hull, identifier)
+    ready(hull, "127.0.0.1", 8095)
+    # A connection that goes on through the reloads: its packets are translated all the time.
+    talker = hull.hull("run", "-d", "-p", "8096:80", "test", "nc", "-ll", "-p", "80", "-e", "cat").stdout.strip()
+    wait_until(lambda: ":80 " in hull.hull("exec", talker, "netstat", "-ltn").stdout, "the echo server")
+    client = subprocess.Popen(["nsenter", f"--net=/run/netns/{outside.name}", "busybox", "nc", "192.0.2.1", "8096"],
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+    try:
+        for i in range(20):
+            hull.in_netns(["nft", "flush", "ruleset"])
+            client.stdin.write(f"line {i}\n")
+            assert client.stdout.readline() == f"line {i}\n"
+            assert "hello" in outside.ask("192.0.2.1", 8095)
+        hull.in_netns(["nft", "-f", "-"], stdin=None, input="flush ruleset\ntable inet filter {}\n")
+        assert "hello" in outside.ask("192.0.2.1", 8095)
+        assert outside.ask(own["IPAddress"], 80) == ""
+    finally:
+        client.kill()
+        client.communicate()
+        hull.hull("rm", "-f", talker)
 
 
 def test_removal_closes_the_port(hull, server):

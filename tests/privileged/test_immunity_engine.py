@@ -200,5 +200,6 @@ def test_published_ports_stand_in_a_table_of_our_own(instance, load):
     tables = instance.in_netns(["nft", "list", "tables"]).stdout
     assert all("hull" in line for line in tables.splitlines()), tables
     instance.in_netns(["nft", "flush ruleset"])
+    assert instance.in_netns(fetch).stdout == "page\n", "a flush of everything takes our rules with it"
     assert instance.hull("run", "--rm", "-p", "127.0.0.1:8098:80", name, "true").returncode == 0
     assert instance.in_netns(fetch).stdout == "page\n", "the ports of running workloads are not put back"
