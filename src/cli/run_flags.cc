@@ -197,7 +197,8 @@ constexpr Flag kTable[] = {
          .words = "json-file local journald none",
          .fallback = "hull.toml's, or json-file"}),
     row(kLogs, "log-opt", 0, "KEY=VALUE",
-        "max-size=SIZE, max-file=NUMBER, compress=BOOL, mode=blocking|non-blocking, max-buffer-size=SIZE, labels=, "
+        "max-size=SIZE, max-file=NUMBER, compress=BOOL, mode=blocking|non-blocking (journald), max-buffer-size=SIZE, "
+        "labels=, "
         "labels-regex=, env=, env-regex=, tag=",
         set_log_option,
         {.repeatable = true,

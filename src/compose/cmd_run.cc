@@ -14,6 +14,9 @@
 namespace hull::compose {
 namespace {
 
+/// Unless it is asked for --interactive=false.
+bool keeps_input(const cli::Parsed& flags) { return !flags.has("interactive") || flags.on("interactive"); }
+
 /// `hull WORDS…` in this process. Nothing is executed: the command line is linked in.
 int call_hull(App& app, const std::vector<std::string>& words) {
   const std::vector<std::string_view> views(words.begin(), words.end());
@@ -108,7 +111,7 @@ class OneOff {
     config.restart = {};
     config.labels.insert_or_assign(std::string(kLabelOneOff), "True");
     config.auto_remove = flags_.on("rm");
-    config.open_stdin = !flags_.on("detach");
+    config.open_stdin = !flags_.on("detach") && keeps_input(flags_);
     config.attach_stdin = config.open_stdin;
     config.attach_stdout = config.attach_stderr = !flags_.on("detach");
     config.tty = !flags_.on("no-TTY") && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
@@ -162,7 +165,7 @@ Result<int> run_exec(App& app, const cli::Parsed& flags) {
   if (flags.on("detach")) {
     words.emplace_back("--detach");
   } else {
-    words.emplace_back("--interactive");
+    if (keeps_input(flags)) words.emplace_back("--interactive");
     const bool terminal = ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1;
     if (terminal && !flags.on("no-tty")) words.emplace_back("--tty");
   }

@@ -155,6 +155,7 @@ Result<Engine::Created> EngineImpl::create(const Config& asked, PullPolicy pull)
   if (config.runtime == "hull-oci-vm") config.isolation = Isolation::kVm;
   if (config.log_driver.empty()) config.log_driver = settings_.log_driver;
   TRY(validate(config));
+  TRY(check_log_mode(config, log_defaults()));
   Created created;
   if (config.isolation == Isolation::kVm) TRY(check_vm_host(config, &created.notices));
   TRY_ASSIGN(Index* const names, index());

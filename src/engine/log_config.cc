@@ -164,6 +164,17 @@ Result<void> check_log_driver(std::string_view name) {
                 name);
 }
 
+Result<void> check_log_mode(const Config& config, const LogDefaults& defaults) {
+  TRY_ASSIGN(const LogConfig log, log_config(config, defaults));
+  if (log.blocking || log.driver == LogDriver::kJournald) return {};
+  // The monitor writes these files itself and has no room for what a disk that stands still does not take.
+  return errorf(
+      ErrorKind::kInvalid,
+      "logger: mode=non-blocking is there for journald alone: with {} a line is in the file before the next is "
+      "taken",
+      log.driver == LogDriver::kLocal ? "local" : "json-file");
+}
+
 Result<LogConfig> log_config(const Config& config, const LogDefaults& defaults) {
   const std::string& name = config.log_driver.empty() ? defaults.driver : config.log_driver;
   TRY(check_log_driver(name));

@@ -40,6 +40,9 @@ Result<LogConfig> log_config(const Config& config, const LogDefaults& defaults);
 struct LogSource {
   std::string id, name, image, image_id, command;
 };
+/// kInvalid for a mode that the driver does not have. Asked when a workload is made: older ones start as they did.
+Result<void> check_log_mode(const Config& config, const LogDefaults& defaults);
+
 /// What labels=, labels-regex=, env=, env-regex= and tag= add to each record of json-file.
 Result<std::map<std::string, std::string>> log_attributes(const Config& config, const LogSource& source);
 /// {{.ID}} {{.FullID}} {{.Name}} {{.ImageName}} {{.ImageID}} {{.ImageFullID}} {{.Command}} {{.DaemonName}}; anything

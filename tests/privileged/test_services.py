@@ -461,6 +461,11 @@ def test_journald_native_protocol(make_instance, tmp_path):
     done = one.hull("run", "--rm", "--network", "none", "--log-driver", "journald", "--log-opt", "mode=non-blocking", "test",
                     "sh", "-c", "i=0; while [ $i -lt 3000 ]; do echo $i; i=$((i+1)); done", timeout=60)
     assert len(done.stdout.splitlines()) == 3000
+    # The monitor writes files itself: it says that it can't leave their lines out.
+    for driver in ("json-file", "local"):
+        done = one.hull("create", "--log-driver", driver, "--log-opt", "mode=non-blocking", "test", check=False)
+        assert done.returncode != 0 and f"journald alone: with {driver}" in done.stderr
+    assert one.hull("ps", "-aq", "--filter", "status=created").stdout == ""
     journal.close()
     path.unlink()
     done = one.hull("run", "--rm", "--network", "none", "--log-driver", "journald", "test", "true", check=False)
