@@ -106,6 +106,12 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
     else
       report.problems.back() += " (" + fixed.error().message() + ")";
   };
+  const auto finish_removal = [&](const std::string& id) {
+    auto done = remove(id, true, false);
+    const auto row = names->by_id(id);
+    // Whoever was removing it, files first and its record last, has just come to the end.
+    return row.ok() && !row->has_value() ? Result<void>() : done;
+  };
   TRY_ASSIGN(const std::vector<WorkloadRow> rows, names->list());
   std::set<std::string> known;
   for (const WorkloadRow& row : rows) {
@@ -118,12 +124,11 @@ Result<store::CheckReport> EngineImpl::check(bool deep, bool repair) {
       continue;
     }
     if (row.removing) {
-      found(fmt::format("container {}: its removal was cut off", row.name),
-            [&] { return remove(row.id, true, false); });
+      found(fmt::format("container {}: its removal was cut off", row.name), [&] { return finish_removal(row.id); });
       continue;
     }
     if (!has_files(row)) {
-      found(fmt::format("container {}: its files are gone", row.name), [&] { return remove(row.id, true, false); });
+      found(fmt::format("container {}: its files are gone", row.name), [&] { return finish_removal(row.id); });
     }
   }
   const auto orphan = [&](const std::string& id, const std::string& what) {
