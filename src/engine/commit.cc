@@ -8,6 +8,7 @@
 #include "base/units.h"
 #include "engine/engine_impl.h"
 #include "engine/image_view.h"
+#include "engine/pipe_signal.h"
 #include "engine/process.h"
 #include "engine/vm_files.h"
 #include "sys/file.h"
@@ -17,18 +18,6 @@ namespace hull::engine {
 namespace {
 
 constexpr size_t kMaxAnswer = 64 << 10;
-
-/// A reader that ends early is an error of write(2) here, not our end.
-class IgnorePipeSignal {
- public:
-  IgnorePipeSignal() : before_(::signal(SIGPIPE, SIG_IGN)) {}
-  IgnorePipeSignal(const IgnorePipeSignal&) = delete;
-  IgnorePipeSignal& operator=(const IgnorePipeSignal&) = delete;
-  ~IgnorePipeSignal() { ::signal(SIGPIPE, before_); }
-
- private:
-  void (*before_)(int);
-};
 
 /// The part of a workload's configuration that an image keeps.
 oci::ImageConfig image_config(const oci::ImageConfig& parent, const Config& config, const CommitRequest& request) {

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/error_format.h"
+#include "engine/pipe_signal.h"
 #include "sys/file.h"
 #include "vm/files.h"
 #include "vm/outcome.h"
@@ -18,18 +19,6 @@ namespace {
 constexpr size_t kBuffer = 128 << 10;
 constexpr size_t kLongestStat = 16 << 10;
 constexpr int kReport = 3;
-
-/// A program that ends early is an error of write(2) here, not our end.
-class IgnorePipeSignal {
- public:
-  IgnorePipeSignal() : before_(::signal(SIGPIPE, SIG_IGN)) {}
-  IgnorePipeSignal(const IgnorePipeSignal&) = delete;
-  IgnorePipeSignal& operator=(const IgnorePipeSignal&) = delete;
-  ~IgnorePipeSignal() { ::signal(SIGPIPE, before_); }
-
- private:
-  void (*before_)(int);
-};
 
 }  // namespace
 

@@ -1,10 +1,11 @@
-"""What the foreign engines run on: hull-oci, and one image of busybox."""
+"""What the foreign engines run on (hull-oci, one image of busybox), and what foreign clients talk to (hulld)."""
 
 import os
 import re
 import shutil
 
 import pytest
+from support import api, images
 from support import bundle as bundles
 from support import instance as instances
 from support import peers
@@ -18,6 +19,15 @@ def hull_oci():
     path = os.environ.get("HULL_OCI", str(instances.BIN / "hull-oci"))
     assert os.path.exists(path), f"{path} is not built"
     return path
+
+
+@pytest.fixture(scope="module")
+def daemon(shared_instance, tmp_path_factory):
+    """hulld on the shared instance, which has busybox."""
+    images.load(shared_instance, tmp_path_factory.mktemp("image"), name="busybox:latest")
+    made = api.Daemon(shared_instance)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -6,18 +6,10 @@ import signal
 import subprocess
 
 import pytest
-from support import api, images
+from support import api
 from support.instance import wait_until
 
 NONE = ["--network", "none"]
-
-
-@pytest.fixture(scope="module")
-def daemon(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"), name="busybox:latest")
-    made = api.Daemon(shared_instance)
-    yield made
-    made.close()
 
 
 @pytest.fixture(params=api.CLIENTS, ids=api.version_of)

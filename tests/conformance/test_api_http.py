@@ -13,19 +13,11 @@ import tarfile
 import time
 
 import pytest
-from support import api, images
+from support import api
 from support.instance import wait_until
 
 JSON = {"Content-Type": "application/json"}
 NONE = {"NetworkMode": "none"}
-
-
-@pytest.fixture(scope="module")
-def daemon(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"), name="busybox:latest")
-    made = api.Daemon(shared_instance)
-    yield made
-    made.close()
 
 
 @pytest.fixture

@@ -13,14 +13,6 @@ NONE = {"NetworkMode": "none"}
 NEWEST = "1.56"
 
 
-@pytest.fixture(scope="module")
-def daemon(shared_instance, tmp_path_factory):
-    images.load(shared_instance, tmp_path_factory.mktemp("image"), name="busybox:latest")
-    made = api.Daemon(shared_instance)
-    yield made
-    made.close()
-
-
 @pytest.fixture
 def make(daemon):
     """make(version, body): the answer to a create request; what it made is removed at the end."""

@@ -1,5 +1,6 @@
 """Hull as an ordinary user: what the user namespace is, ports, networks, names, and what is said when it can't be."""
 
+import contextlib
 import os
 import pathlib
 import re
@@ -13,9 +14,9 @@ from support.instance import wait_until
 from support.ordinary_user import UID, UNIFIED, OrdinaryInstance
 
 
-@pytest.fixture(scope="module")
-def user():
-    made = OrdinaryInstance('[registry."192.0.2.20:5000"]\ninsecure = true\n')
+@contextlib.contextmanager
+def instance_with_image(*settings, **options):
+    made = OrdinaryInstance(*settings, **options)
     try:
         folder = made.folder / "image"
         folder.mkdir()
@@ -23,6 +24,12 @@ def user():
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def user():
+    with instance_with_image('[registry."192.0.2.20:5000"]\ninsecure = true\n') as made:
+        yield made
 
 
 def test_root_inside_is_the_user_outside(user):
@@ -111,14 +118,8 @@ def test_limits_are_refused_without_a_control_group(user, limit):
 @pytest.fixture(scope="module", params=["own", "named"])
 def delegated(request):
     """A user whom an administrator gave control groups: of version 2 around the shell, or named in hull.toml."""
-    made = OrdinaryInstance(delegated=request.param)
-    try:
-        folder = made.folder / "image"
-        folder.mkdir()
-        images.load(made, folder)
+    with instance_with_image(delegated=request.param) as made:
         yield made
-    finally:
-        made.close()
 
 
 def groups_of(user, workload):
